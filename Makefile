@@ -1,0 +1,45 @@
+# Everything happens in $(VENV); nothing here needs root, Docker or a compiler.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: $(VENV)/.ready-sim  ## the whole line on this machine: model to telemetry
+	@$(BIN)/edgekit demo
+
+test: $(VENV)/.ready-dev  ## all tests; what needs a missing service is skipped with the reason
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-dev  ## ruff, mypy --strict, the rule of dependence
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.ready-dev  ## measure ours beside the alternatives
+	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# uamqp, which azure-iot-hub imports, has wheels for CPython 3.11 to 3.13.
+$(VENV)/.python:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+		if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+			2>/dev/null; then \
+			echo "Setting up $(VENV) with $$($$python --version)"; \
+			$$python -m venv $(VENV) && touch $@ && exit 0; \
+		fi; \
+	done; \
+	echo "edgekit needs Python 3.11, 3.12 or 3.13 with venv; install one (Debian: apt install python3-venv)" \
+		"or name one: make PYTHON=/path/to/python3.12" >&2; exit 1
+
+$(VENV)/.ready-%: pyproject.toml $(VENV)/.python
+	@echo "Installing edgekit[$*] into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

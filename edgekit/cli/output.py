@@ -1,0 +1,68 @@
+"""What every command prints: data on stdout, messages on stderr, tables that fit 100 columns."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WIDTH = 100
+
+
+def json_option(command: F) -> F:
+    """Add `--json`, passed to the command as `as_json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
+    )(command)
+
+
+def print_json(data: Any) -> None:
+    """Write `data` to stdout as one JSON document."""
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
+def say(message: str) -> None:
+    """Write a message for people to stderr."""
+    click.echo(message, err=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table of at most 100 columns to stdout; numbers stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    cells = [list(row) for row in rows]
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for position, name in enumerate(columns):
+        numeric = bool(cells) and all(isinstance(row[position], int | float) for row in cells)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    console = Console(file=sys.stdout)
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    console.print(table)
+
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Advance]:
+    """A progress bar on stderr while the block runs, on a terminal only.
+
+    Yields a function that takes how far the work has come since its last call, in the units of
+    `total`.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _step: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda step: bar.advance(task, step)

@@ -1,0 +1,1 @@
+"""The NPU: compiler, instruction set, interpreter and package format."""

@@ -1,0 +1,1 @@
+"""What runs where the model runs: the scorer and the telemetry agent."""

@@ -1,0 +1,52 @@
+"""What all tests share: services of this machine, and what to do where one is missing."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+# set by .ci/run, which installs every service: a missing one is then a failure, not a skip
+REQUIRE_SERVICES = "EDGEKIT_REQUIRE_SERVICES"
+
+
+def _docker_answers() -> bool:
+    import docker
+
+    try:
+        client = docker.from_env(timeout=5)
+    except docker.errors.DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    finally:
+        client.close()
+
+
+def _on_path(program: str) -> Callable[[], bool]:
+    return lambda: shutil.which(program) is not None
+
+
+# service -> (is it here?, how to get it)
+SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
+    "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
+    "docker-registry": (_on_path("docker-registry"), "apt install docker-registry"),
+    "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
+    "skopeo": (_on_path("skopeo"), "apt install skopeo"),
+}
+_answers: dict[str, bool] = {}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose service is missing, saying how to get it; fail it where CI promised it."""
+    for mark in item.iter_markers("needs"):
+        service = mark.args[0]
+        present, remedy = SERVICES[service]
+        if service not in _answers:
+            _answers[service] = present()
+        if _answers[service]:
+            continue
+        reason = f"{service} is not here: {remedy}"
+        if os.environ.get(REQUIRE_SERVICES):
+            pytest.fail(reason)
+        pytest.skip(reason)
