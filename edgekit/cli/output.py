@@ -15,9 +15,9 @@ WIDTH = 100
 
 def json_option(command: F) -> F:
     """Add `--json`, passed to the command as `as_json`."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
-    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(
+        command
+    )
 
 
 def print_json(data: Any) -> None:

@@ -1,0 +1,1 @@
+"""Device groups and rollouts over a small hub port."""

@@ -1,0 +1,1 @@
+"""OCI layers, images, layouts and the registry client; knows nothing of models."""

@@ -1,0 +1,1 @@
+"""Turns a model version into a module image or an FPGA package."""

@@ -1,0 +1,1 @@
+"""Calibration and int8 graphs, with the accuracy they keep."""
