@@ -28,14 +28,16 @@ def insert_image(
     ).scalar()
     if known is None:
         known = connection.execute(
-            images.insert().values(
+            images.insert()
+            .values(
                 digest=digest,
                 reference=reference,
                 version_id=version_id,
                 platforms=list(platforms),
                 created=datetime.now(UTC),
             )
-        ).inserted_primary_key[0]
+            .returning(images.c.id)
+        ).scalar_one()
         put_labels(connection, image_properties, known, properties)
     put_labels(connection, image_tags, known, tags)
     return int(known)

@@ -4,27 +4,18 @@ The file may come from anywhere: it is never run, and read into memory only up t
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from edgekit.errors import ModelError
-from edgekit.registry.records import TensorSpec
+from edgekit.registry.records import Signature, TensorSpec
 
 # protobuf holds no message of 2 GiB, and an ONNX file is one message
 MAX_BYTES = 2**31 - 1
 
 _INLINE = "save the model as one file: onnx.save_model(onnx.load(PATH), 'one.onnx')"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a graph takes and yields; constants that are declared as inputs are left out."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 def read_signature(path: Path, shown: Path | None = None) -> Signature:

@@ -82,6 +82,14 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """What a graph takes and yields; constants that are declared as inputs are left out."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
 class ModelVersion:
     """One registered version of a model; all but its tags never changes.
 

@@ -10,13 +10,13 @@ from edgekit.errors import InUse, ModelError, RegistryError
 from edgekit.registry import artefacts, uses, versions
 from edgekit.registry.blobs import BlobStore, Incoming
 from edgekit.registry.database import Database
-from edgekit.registry.onnxfile import Signature, read_signature
 from edgekit.registry.records import (
     GraphRecord,
     ImageRecord,
     Labels,
     ModelRef,
     ModelVersion,
+    Signature,
     check_digest,
     check_labels,
 )
@@ -90,6 +90,8 @@ class Registry:
         with self._blobs.incoming(path) as incoming:
             signature = Signature((), ())
             if framework == ONNX:
+                from edgekit.registry.onnxfile import read_signature  # slow to import
+
                 signature = read_signature(incoming.path, shown=path)
             self._blobs.put(incoming)
         with self._database.writing() as connection:

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from edgekit.errors import NotFound
-from edgekit.registry.onnxfile import Signature
-from edgekit.registry.records import Labels, ModelRef, ModelVersion, TensorSpec
+from edgekit.registry.records import Labels, ModelRef, ModelVersion, Signature, TensorSpec
 from edgekit.registry.schema import models, version_properties, version_tags, versions
 
 _parent_version = versions.alias("parent_version")
@@ -51,7 +50,8 @@ def insert(
     """A new version under `name`, with the next number; the id of its row."""
     model_id, version = _next_version(connection, name)
     version_id = connection.execute(
-        versions.insert().values(
+        versions.insert()
+        .values(
             model_id=model_id,
             version=version,
             framework=framework,
@@ -62,7 +62,8 @@ def insert(
             parent_id=parent_id,
             created=datetime.now(UTC),
         )
-    ).inserted_primary_key[0]
+        .returning(versions.c.id)
+    ).scalar_one()
     put_labels(connection, version_tags, version_id, tags)
     put_labels(connection, version_properties, version_id, properties)
     return int(version_id)
@@ -120,7 +121,7 @@ def labelled(
     owner: sa.Table, table: sa.Table, labels: Mapping[str, str | None]
 ) -> list[sa.ColumnElement[bool]]:
     """The conditions that a row of `owner` has these keys and values (any, where it is None)."""
-    conditions = []
+    conditions: list[sa.ColumnElement[bool]] = []
     for key, value in labels.items():
         row = sa.exists().where(table.c.owner_id == owner.c.id, table.c.key == key)
         conditions.append(row if value is None else row.where(table.c.value == value))

@@ -25,7 +25,8 @@ def upgrade(connection: sa.Connection, revision: str | None) -> None:
     """
     directory = scripts()
     try:
-        directory.get_revision(revision)
+        if revision is not None:
+            directory.get_revision(revision)
     except ResolutionError as error:
         raise RegistryError(
             f"the registry's database was made by a newer edgekit (its tables are of {revision})",
