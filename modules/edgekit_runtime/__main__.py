@@ -7,7 +7,7 @@ import sys
 from edgekit_runtime.errors import ModuleError
 from edgekit_runtime.settings import Settings
 
-ROLES = ("scorer",)
+ROLES = ("scorer", "telemetry")
 
 
 def main(arguments: list[str]) -> int:
@@ -23,9 +23,15 @@ def main(arguments: list[str]) -> int:
     role = arguments[0]
     try:
         settings = Settings.read(os.environ, role)
-        from edgekit_runtime.scorer import serve
+        # each role imports what it needs and no more: an agent never loads ONNX Runtime
+        if role == "scorer":
+            from edgekit_runtime.scorer import serve
 
-        serve(settings)
+            serve(settings)
+        else:
+            from edgekit_runtime.telemetry import run
+
+            run(settings)
     except ModuleError as error:
         logging.getLogger("edgekit_runtime").error(
             "%s%s", error, f"; {error.hint}" if error.hint else ""

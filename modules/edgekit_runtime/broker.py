@@ -75,6 +75,10 @@ class Broker(mqtt.Client):
             if delivery.connection == self._connection:
                 super()._send_puback(delivery.mid)  # type: ignore[misc] # not in the stubs
 
+    def is_current(self, delivery: Delivery) -> bool:
+        """Whether a message came on this connection; if not, it comes or came again."""
+        return delivery.connection == self._connection
+
     # what paho calls
 
     def reconnect(self) -> Any:
