@@ -1,5 +1,6 @@
 """`edgekit fleet`: plan, apply and watch deployments of device groups."""
 
+import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -139,6 +140,9 @@ def status_command(file: Path, watch: bool, timeout: float, interval: float, as_
 def _hub() -> "AzureHub":
     from edgekit.fleet import AzureHub
 
+    if not logging.getLogger().isEnabledFor(logging.INFO):
+        # each retry is a warning there; the last one becomes our one line
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return AzureHub.from_environment()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.output import json_option, print_json, print_table, say
+from edgekit.cli.output import json_option, print_json, say
 from edgekit.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -133,13 +133,10 @@ def check(file: Path, as_json: bool) -> int:
             for group, finding in found
         ]
         print_json({"file": str(file), "ok": not errors, "findings": rows})
-    elif found:
-        print_table(
-            "",
-            ["", "group", "where", "what"],
-            [(item.severity, group or None, item.path, item.message) for group, item in found],
-        )
-    if not as_json:
+    else:
+        for group, finding in found:
+            where = f"{group}: {finding.path}" if group else finding.path
+            click.echo(f"{finding.severity}: {where}: {finding.message}")
         say(f"{file}: {errors} errors, {len(found) - errors} warnings")
     return 1 if errors else 0
 

@@ -110,7 +110,8 @@ class _Reader:
         while position < end:
             match = _TOKEN.match(self.text, position)
             if match is None or match.lastgroup is None:
-                raise _refusal(self.text, position, f"{self.text[position:].strip()[:10]!r}")
+                start = position + len(self.text[position:]) - len(self.text[position:].lstrip())
+                raise _refusal(self.text, start, f"cannot read {self.text[start:][:10]!r}")
             kind = match.lastgroup
             found.append(_Token(kind, match[kind], match.start(kind)))
             position = match.end()
