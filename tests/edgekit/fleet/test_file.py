@@ -104,7 +104,7 @@ def test_variables_of_the_environment_are_put_in(monkeypatch):
         ),
         ("    tags:", "    routes: {up: FROM x}\n    tags:", 5, "routes.up: route 'FROM x'"),
         ("line-a:", "line-a: {}\n  line-a:", 5, "'line-a' is there twice"),
-        ("fleet: digits", "fleet: [", 3, "no YAML"),
+        ("fleet: digits", "fleet: [", 4, "no YAML"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(old, new, line, message):
