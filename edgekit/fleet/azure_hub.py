@@ -17,7 +17,6 @@ FILE_VARIABLE = f"{VARIABLE}_FILE"
 _PAGE = "1000"
 _MOST_CONFIGURATIONS = 100  # what a paid hub holds
 _SECONDS = 30
-_RETRIES = 3
 
 
 def connection_string() -> str:
@@ -47,12 +46,13 @@ class AzureHub:
 
     Args:
         connection: `HostName=...;SharedAccessKeyName=...;SharedAccessKey=...`.
+        retries: how often a call is tried again when the hub is busy or does not answer.
 
     Raises:
         HubError: the SDK is not installed, or the string does not read.
     """
 
-    def __init__(self, connection: str) -> None:
+    def __init__(self, connection: str, retries: int = 3) -> None:
         try:
             from azure.iot.hub import IoTHubConfigurationManager
         except ImportError as error:
@@ -76,7 +76,7 @@ class AzureHub:
         self._name = str(manager.auth["HostName"])
         self._rest = manager.protocol
         self._rest.config.connection.timeout = _SECONDS
-        self._rest.config.retry_policy.retries = _RETRIES
+        self._rest.config.retry_policy.retries = retries
 
     @classmethod
     def from_environment(cls) -> "AzureHub":

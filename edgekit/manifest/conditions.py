@@ -1,8 +1,8 @@
 """Target conditions: boolean expressions over deviceId, tags and reported properties.
 
-The grammar follows the hub's query language ("Conditions and expressions"): comparisons, IN lists,
-NOT, AND, OR, brackets, IS_DEFINED and the other type functions, STARTSWITH, ENDSWITH, CONTAINS.
-Only the form is checked; whether a tag exists is for the hub to know.
+The grammar follows the hub's query language ("Conditions and expressions"): comparisons, lists with
+IN and NIN, NOT, AND, OR, brackets, IS_DEFINED and the other type functions, STARTSWITH, ENDSWITH,
+CONTAINS. Only the form is checked; whether a tag exists is for the hub to know.
 """
 
 import re
@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
     | (?P<number>[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
-    | (?P<name>\$?[A-Za-z_][\w$-]*(?:\.(?:\$?[A-Za-z_][\w$-]*|\[\[[^\]]+\]\]))*)
+    | (?P<name>\$?[A-Za-z_][\w$]*(?:\.(?:\$?[A-Za-z_][\w$]*|\[\[[^\]]+\]\]))*)
     | (?P<operator><=|>=|<>|!=|=|<|>)
     | (?P<mark>[()\[\],])
     )""",
@@ -39,7 +39,7 @@ _FUNCTIONS = {
     "contains": 2,
 }
 _LITERALS = {"true", "false", "null"}
-_RESERVED = {"and", "or", "not", "in"}
+_RESERVED = {"and", "or", "not", "in", "nin", "is"}
 _ROOTS = ("tags.", "properties.reported.")
 
 
@@ -167,12 +167,19 @@ class _Reader:
                 return
         else:
             self._operand()
-        if self._accept("in"):
+        negated = self._accept("not")
+        if self._accept("in", "nin"):
             self._expect("[")
             self._operand()
             while self._accept(","):
                 self._operand()
             self._expect("]")
+        elif negated:
+            self._fail("expected IN")
+        elif self._accept("is"):
+            self._accept("not")
+            if not self._accept("defined", "null"):
+                self._fail("expected DEFINED or NULL")
         elif self._accept("=", "!=", "<>", "<", ">", "<=", ">="):
             self._operand()
         else:

@@ -20,6 +20,8 @@ from edgekit.manifest.conditions import check_condition, of_tags
         "is_defined(tags.line) = false",
         "STARTSWITH(deviceId, 'press-')",
         "not is_defined(tags.x)",
+        "tags.a NIN ['x'] OR tags.b NOT IN [1] OR tags.c IS NOT DEFINED OR tags.d is null",
+        "tags.[[a-b]].c = 1",
         "tags.name = 'o\\'brien'",
     ],
 )
@@ -38,6 +40,9 @@ def test_conditions_of_the_query_language_are_read(text):
         ("tags.a == 'b'", "'=' is not expected"),
         ("(tags.a = 1", "expected '\\)' at character 12"),
         ("site = 'berlin'", "site is none of deviceId, tags.NAME"),
+        ("tags.a-b = 1", "cannot read '-b = 1' at character 7"),
+        ("tags.a NOT 1", "expected IN"),
+        ("tags.a IS 1", "expected DEFINED or NULL"),
         ("tags.a IN []", "is not expected"),
         ("tags.a = 1 AND", "ends too early"),
         ("* AND tags.a = 1", "at character 1"),
