@@ -2,8 +2,8 @@
 
 One package the Azure SDK needs, paho-mqtt 1.6.1, was never published as a wheel. Building one in
 the ordinary way would run its `setup.py` on the operator's machine. It consists of one tree of
-Python files, so a wheel of it is those files and its metadata. Each such package is named here with the
-digest of its source; no other source distribution is ever taken.
+Python files, so a wheel of it is those files and its metadata. Each such package is named here with
+the digest of its source; no other source distribution is ever taken.
 """
 
 import base64
