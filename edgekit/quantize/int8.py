@@ -89,12 +89,12 @@ def _parse(model: bytes) -> onnx.ModelProto:
 def _lower(graph: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     """The graph in QOperator form, by ONNX Runtime's quantizer."""
     with quiet():
+        import numpy as np
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
         from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
         from onnxruntime.quantization.quant_utils import QuantizationMode
         from onnxruntime.quantization.registry import QLinearOpsRegistry
-        import numpy as np
 
         observed = TensorsData(
             CalibrationMethod.MinMax,
@@ -118,4 +118,5 @@ def _lower(graph: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
             extra_options={},
         )
         quantizer.quantize_model()
-        return quantizer.model.model
+        lowered: onnx.ModelProto = quantizer.model.model
+        return lowered

@@ -1,7 +1,6 @@
 """What quantization costs and gains: accuracy, agreement, size, latency on this machine."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,7 +70,8 @@ def predictions(model: bytes, inputs: Tensors) -> npt.NDArray[np.int64]:
     running = session(model)
     first = running.get_outputs()[0].name
     scores = [run(running, batch, [first])[first] for batch in batches(inputs)]
-    return np.concatenate(scores).argmax(axis=-1)
+    classes: npt.NDArray[np.int64] = np.concatenate(scores).argmax(axis=-1)
+    return classes
 
 
 def compare(
