@@ -1,0 +1,1 @@
+"""The whole line on this machine: from a registered model to telemetry in the cloud."""
