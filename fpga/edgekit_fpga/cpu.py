@@ -30,9 +30,7 @@ def run_stage(operations: Sequence[CpuOp], values: dict[str, Array]) -> None:
     """Carry out the operations on arrays with a batch in front; results join `values`."""
     for operation in operations:
         source = values[operation.inputs[0]]
-        values[operation.output] = STAGE_OPERATORS[operation.operator](
-            source, operation.attributes
-        )
+        values[operation.output] = STAGE_OPERATORS[operation.operator](source, operation.attributes)
 
 
 def quantize(real: Array, scale: float, zero_point: int, kind: str) -> Array:

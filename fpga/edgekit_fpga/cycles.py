@@ -60,6 +60,5 @@ def _windowed(layer: isa.Layer, array: Array, tile: int) -> int:
     whole, rest = divmod(layer.out_granules, block)
     groups = [block] * whole + [rest] * (rest > 0)
     return sum(
-        layer.out_height * max(layer.out_width * tiles * tile, columns * column)
-        for tiles in groups
+        layer.out_height * max(layer.out_width * tiles * tile, columns * column) for tiles in groups
     )

@@ -132,9 +132,7 @@ class Machine:
     def _read_dense(self, memory: Int8, region: Region, channels: int) -> Int8:
         lanes = self.array.output_lanes
         count = -(-region.width * channels // lanes)
-        rows = Region(
-            region.base, region.row, 1, region.rotation, region.height, count, 1
-        )
+        rows = Region(region.base, region.row, 1, region.rotation, region.height, count, 1)
         flat = self._read(memory, rows).reshape(len(memory), region.height, -1)
         used = flat[:, :, : region.width * channels]
         return used.reshape(len(memory), region.height, region.width, channels)
@@ -162,9 +160,7 @@ class Machine:
 
     # --- instructions -----------------------------------------------------------------------
 
-    def _layer(
-        self, index: int, layer: isa.Layer, memory: Int8, weights: Int8
-    ) -> dict[str, Int8]:
+    def _layer(self, index: int, layer: isa.Layer, memory: Int8, weights: Int8) -> dict[str, Int8]:
         """Carry out one instruction; the values of its steps by the name of the step."""
         made: dict[str, Int8] = {}
         out = Region(
@@ -379,8 +375,12 @@ def _slices(layer: isa.Layer, plane: Numbers) -> list[tuple[int, int, Numbers]]:
     for ky in range(layer.kernel_height):
         for kx in range(layer.kernel_width):
             y, x = ky * layer.dilation_height, kx * layer.dilation_width
-            rows = slice(y, y + (layer.out_height - 1) * layer.stride_height + 1, layer.stride_height)
-            columns = slice(x, x + (layer.out_width - 1) * layer.stride_width + 1, layer.stride_width)
+            rows = slice(
+                y, y + (layer.out_height - 1) * layer.stride_height + 1, layer.stride_height
+            )
+            columns = slice(
+                x, x + (layer.out_width - 1) * layer.stride_width + 1, layer.stride_width
+            )
             out.append((ky, kx, plane[:, rows, columns]))
     return out
 

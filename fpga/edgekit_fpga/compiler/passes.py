@@ -27,7 +27,9 @@ def fold(graph: ir.Graph) -> ir.Graph:
             window = ir.Window(kernel=shape[1:])
             layers.append(replace(layer, input=behind.input, weights=weights, window=window))
         else:
-            problems.append(Problem(behind.node, "Flatten", f"{layer.node} follows, no dense layer"))
+            problems.append(
+                Problem(behind.node, "Flatten", f"{layer.node} follows, no dense layer")
+            )
     problems += [
         Problem(flattens[name].node, "Flatten", "its result is an output of the NPU")
         for name in graph.outputs

@@ -44,7 +44,10 @@ def evaluate(
     graph = helper.make_graph(
         [
             helper.make_node(
-                node.operator, list(node.inputs), list(node.outputs), name=node.name,
+                node.operator,
+                list(node.inputs),
+                list(node.outputs),
+                name=node.name,
                 **node.attributes,
             )  # fmt: skip
             for node in nodes
