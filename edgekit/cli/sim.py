@@ -6,6 +6,7 @@ import click
 
 # verb -> module that has it, as a command or group of the same name, and its one line
 VERBS = {
+    "device": ("edgekit.cli.sim_device", "Run an IoT Edge device, its modules and its broker."),
     "hub": ("edgekit.cli.sim_hub", "Run an IoT Hub for unmodified Azure SDKs."),
 }
 

@@ -1,6 +1,5 @@
 """The device's local MQTT broker: mosquitto where there is one, else amqtt in a child process."""
 
-import asyncio
 import logging
 import os
 import shutil
@@ -84,7 +83,7 @@ class LocalBroker:
     def _command(self) -> list[str]:
         if self.kind == "amqtt":
             where = [self._address, str(self._port)]
-            return [sys.executable, "-m", "edgekit_sim.iotedge.local_broker", *where]
+            return [sys.executable, "-m", "edgekit_sim.iotedge.amqtt_broker", *where]
         config = self._folder / "mosquitto.conf"
         text = MOSQUITTO.format(address=self._address, port=self._port, folder=self._folder)
         if os.getuid() == 0:
@@ -120,23 +119,3 @@ class LocalBroker:
 def _mosquitto() -> str | None:
     # Debian puts it where only root's PATH looks
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-async def _serve(address: str, port: int) -> None:
-    from amqtt.broker import Broker
-
-    broker = Broker(
-        {
-            "listeners": {"default": {"type": "tcp", "bind": f"{address}:{port}"}},
-            "plugins": {
-                "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}
-            },
-        }
-    )
-    await broker.start()
-    await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))
