@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 from azure.iot.device import IoTHubModuleClient
-from edgekit_sim.iothub import start_hub
 
 from edgekit.errors import FleetError, HubError
 from edgekit.fleet import (
@@ -22,6 +21,7 @@ from edgekit.fleet import (
 from edgekit.fleet.planning import Overlap
 from edgekit.manifest import merge, modules_content
 from edgekit.manifest.layers import Layer
+from edgekit_sim.iothub import start_hub
 
 FILE = """\
 schema: 1
