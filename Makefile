@@ -44,5 +44,5 @@ $(VENV)/.python:
 
 $(VENV)/.ready-%: pyproject.toml $(VENV)/.python
 	@echo "Installing edgekit[$*] into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[$*]'
 	@touch $@
