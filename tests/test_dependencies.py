@@ -64,4 +64,6 @@ def test_every_import_is_declared(package: str) -> None:
         if (top := module.split(".")[0]) not in sys.stdlib_module_names and top not in OURS
         if not _distributions(module, known) & declared
     }
+    # edgekit_sim.iothub.pytest_plugin is loaded by pytest alone
+    undeclared.discard("pytest")
     assert undeclared == set()
