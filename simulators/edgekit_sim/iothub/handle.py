@@ -40,6 +40,7 @@ class HubHandle:
         hostname: the hub's name, which devices use in tokens and user names.
         gateway: the address devices connect to (`GatewayHostName`).
         service_connection_string: for azure-iot-hub, with the rights of `iothubowner`.
+        eventhub_connection_string: for azure-eventhub, to read what devices sent.
         ca_file: certificate of the hub's authority, for SSL_CERT_FILE and REQUESTS_CA_BUNDLE.
         ports: by name: `mqtt`, `https`, where it could be opened `websocket`.
         state_dir: the hub's folder.
@@ -48,6 +49,7 @@ class HubHandle:
     hostname: str
     gateway: str
     service_connection_string: str
+    eventhub_connection_string: str
     ca_file: str
     ports: dict[str, int]
     state_dir: Path
@@ -121,6 +123,7 @@ class HubHandle:
         self.hostname = description["hostname"]
         self.gateway = description["host"]
         self.service_connection_string = description["service_connection_string"]
+        self.eventhub_connection_string = description["eventhub_connection_string"]
         self.ca_file = description["ca_file"]
         self.ports = description["ports"]
 

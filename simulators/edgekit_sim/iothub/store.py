@@ -74,6 +74,9 @@ class Store:
     Args:
         path: the database file.
         durable: wait for the disk at each commit; False for a hub whose state is thrown away.
+
+    Attributes:
+        on_commit: called when new events are on disk.
     """
 
     def __init__(self, path: Path, durable: bool = True) -> None:
@@ -85,6 +88,7 @@ class Store:
         self._group = _Group()
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._idle = True
+        self.on_commit: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: Callable[[Exception], None] = lambda error: logger.error("%s", error)
         self._thread = threading.Thread(target=self._run, name="hub-store", daemon=True)
@@ -179,3 +183,6 @@ class Store:
         for future in group.waiting:
             if not future.done():
                 future.set_result(None)
+        if group.events:
+            for listener in self.on_commit:
+                listener()
