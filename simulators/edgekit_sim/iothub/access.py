@@ -1,5 +1,6 @@
 """Who may do what: shared access policies, and the keys and certificates of identities."""
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ class Gatekeeper:
             raise _refused("the signature was not made with a key of this identity")
         if token.expiry <= time.time():
             raise _refused("the token has expired")
-        host, _, rest = token.resource.removeprefix("https://").partition("/")
+        host, _, rest = re.sub("^[a-z]+://", "", token.resource).partition("/")
         if host.rpartition(":")[0].lower() not in self._hostnames:
             host = host.lower()
             if host not in self._hostnames:

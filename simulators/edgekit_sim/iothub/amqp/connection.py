@@ -30,6 +30,18 @@ OPEN, BEGIN, ATTACH, FLOW, TRANSFER = 0x10, 0x11, 0x12, 0x13, 0x14
 DISPOSITION, DETACH, END, CLOSE, ERROR = 0x15, 0x16, 0x17, 0x18, 0x1D
 ACCEPTED, REJECTED, RELEASED, MODIFIED = 0x24, 0x25, 0x26, 0x27
 SASL_MECHANISMS, SASL_INIT, SASL_OUTCOME = 0x40, 0x41, 0x44
+# how many fields each performative has
+_FIELDS = {
+    OPEN: 10,
+    BEGIN: 8,
+    ATTACH: 14,
+    FLOW: 11,
+    TRANSFER: 11,
+    DISPOSITION: 6,
+    DETACH: 3,
+    END: 1,
+    CLOSE: 1,
+}
 HEADER, SASL_HEADER = b"AMQP\x00\x01\x00\x00", b"AMQP\x03\x01\x00\x00"
 
 FRAME_LIMIT = 64 * 1024  # bytes of a frame, in both directions
@@ -238,8 +250,9 @@ class AmqpConnection(asyncio.Protocol):
             self._transport.abort()
 
     def frame(self, channel: int, code: int, fields: list[Any], payload: bytes = b"") -> None:
-        """Write one frame."""
-        self._write(0, channel, Described(Ulong(code), fields), payload)
+        """Write one frame; fields are filled up to their number, as some clients want them all."""
+        padded = fields + [None] * (_FIELDS[code] - len(fields))
+        self._write(0, channel, Described(Ulong(code), padded), payload)
 
     def _write(self, kind: int, channel: int, body: Described, payload: bytes = b"") -> None:
         data = encode(body) + payload
@@ -462,9 +475,10 @@ class AmqpConnection(asyncio.Protocol):
         session.outlets.clear()
 
     def _end_session(self, channel: int, _fields: list[Any], _payload: bytes) -> None:
-        session = self._sessions.pop(channel)
-        self._end(session)
-        self.frame(channel, END, [])
+        session = self._sessions.pop(channel, None)
+        if session is not None:  # else it is the answer to an END of ours
+            self._end(session)
+            self.frame(channel, END, [])
 
     def _close_frame(self, _channel: int, _fields: list[Any], _payload: bytes) -> None:
         self.frame(0, CLOSE, [])
