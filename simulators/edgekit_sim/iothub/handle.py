@@ -158,7 +158,7 @@ class HubHandle:
         Args:
             method: for example `GET`.
             path: for example `/devices/d1`; everything but devices' names as it goes on the wire.
-            document: JSON to send.
+            document: JSON to send, or bytes as they are.
 
         Returns:
             The JSON of the answer; None when it has none.
@@ -175,7 +175,7 @@ class HubHandle:
             "Authorization": tokens.sign(host, fields["SharedAccessKey"], expiry, policy),
             "Content-Type": "application/json",
         }
-        body = None if document is None else json.dumps(document).encode()
+        body = document if isinstance(document, bytes | None) else json.dumps(document).encode()
         call = urllib.request.Request(f"https://{host}{path}", body, headers, method=method)
         context = ssl.create_default_context(cafile=self.ca_file)
         try:
@@ -205,6 +205,10 @@ class HubHandle:
         names = f"HostName={self.hostname};DeviceId={device_id}"
         names += f";ModuleId={module_id}" if module_id else ""
         return f"{names};SharedAccessKey={key};GatewayHostName={self.gateway}"
+
+    def trust(self, name: str, certificate: str) -> None:
+        """Let devices of the type `certificateAuthority` in with what an authority issued (PEM)."""
+        self.request("PUT", f"/edgekit/authorities/{quote(name, safe='')}", certificate.encode())
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """All events with a sequence number above `after`, in order."""

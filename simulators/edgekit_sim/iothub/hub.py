@@ -17,6 +17,7 @@ from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import EventLog
 from edgekit_sim.iothub.faults import Faults
 from edgekit_sim.iothub.identities import Identity
+from edgekit_sim.iothub.jobs import Jobs
 from edgekit_sim.iothub.methods import Methods
 from edgekit_sim.iothub.mqtt.connection import DeviceConnection
 from edgekit_sim.iothub.mqtt.packets import Malformed
@@ -54,6 +55,7 @@ class Hub:
         sessions: what is remembered of MQTT clients.
         methods: direct method calls under way.
         commands: cloud-to-device messages.
+        jobs: scheduled jobs, imports and exports.
         faults: faults in force.
         gatekeeper: checks tokens.
         open_connections: all device connections, also those that have not said who they are.
@@ -69,7 +71,8 @@ class Hub:
         self.commands.deliver = self._deliver
         self.faults = Faults()
         self.started = time.time()
-        self.gatekeeper = Gatekeeper(self.registry, load_policies(store), hostnames)
+        self.jobs = Jobs(store, self.registry, self.methods)
+        self.gatekeeper = Gatekeeper(store, self.registry, load_policies(store), hostnames)
         self.configurations = Configurations(store, self.registry)
         self.open_connections: set[DeviceConnection] = set()
         self._connections: dict[str, DeviceConnection] = {}
@@ -80,12 +83,14 @@ class Hub:
     def start(self, failed: Callable[[Exception], None]) -> None:
         """Begin to write and to sweep; `failed` is called when the disk refuses."""
         self.store.start(failed)
+        self.jobs.start()
         self._spawn(self._sweep())
 
     async def stop(self) -> None:
         """Close all connections and write what is queued."""
         for connection in list(self.open_connections):
             connection.close()
+        await self.jobs.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

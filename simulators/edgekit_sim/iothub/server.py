@@ -19,6 +19,7 @@ from aiohttp import web
 
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
+from edgekit_sim.iothub.clientcerts import ask_for_certificates
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.listeners import (
@@ -98,6 +99,7 @@ class Server:
             stack.push_async_callback(self.hub.stop)
             await self.hub.store.committed()
             await self._serve_http(stack, context)
+            ask_for_certificates(context)
             await self._serve_mqtt(stack, context)
             await self._serve_amqp(stack, context)
             self._stack = stack.pop_all()

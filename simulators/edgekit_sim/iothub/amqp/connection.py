@@ -199,6 +199,7 @@ class AmqpConnection(asyncio.Protocol):
         self._stage = HEADER
         self._sasl = False
         self._sessions: dict[int, Session] = {}
+        self._ended: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._keep_alive: asyncio.TimerHandle | None = None
         self.claims: dict[str, Any] = {}
@@ -295,11 +296,14 @@ class AmqpConnection(asyncio.Protocol):
                 self._write(1, 0, Described(Ulong(SASL_OUTCOME), [Ubyte(0)]))
                 self._stage = HEADER
             return
+        channel = int.from_bytes(frame[6:8])
+        if channel in self._ended and body.descriptor not in (OPEN, BEGIN, CLOSE):
+            return  # sent before the client knew that the session had ended
         handler = _HANDLERS.get(body.descriptor)
         if handler is None:
             raise Malformed(f"a performative {body.descriptor!r}")
         try:
-            handler(self, int.from_bytes(frame[6:8]), fields, frame[decoder.position :])
+            handler(self, channel, fields, frame[decoder.position :])
         except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
             raise Malformed(f"a performative with fields that cannot be: {error}") from error
 
@@ -324,6 +328,7 @@ class AmqpConnection(asyncio.Protocol):
             self._keep_alive = loop.call_later(seconds, self._stay, seconds)
 
     def _begin(self, channel: int, fields: list[Any], _payload: bytes) -> None:
+        self._ended.discard(channel)
         self._sessions[channel] = Session(self, channel, int(fields[1]))
         own = [Ushort(channel), Uint(1), Uint(WINDOW), Uint(WINDOW), Uint(LINKS_LIMIT)]
         self.frame(channel, BEGIN, own)
@@ -475,10 +480,9 @@ class AmqpConnection(asyncio.Protocol):
         session.outlets.clear()
 
     def _end_session(self, channel: int, _fields: list[Any], _payload: bytes) -> None:
-        session = self._sessions.pop(channel, None)
-        if session is not None:  # else it is the answer to an END of ours
-            self._end(session)
-            self.frame(channel, END, [])
+        self._end(self._sessions.pop(channel))
+        self._ended.add(channel)
+        self.frame(channel, END, [])
 
     def _close_frame(self, _channel: int, _fields: list[Any], _payload: bytes) -> None:
         self.frame(0, CLOSE, [])

@@ -4,7 +4,16 @@ from aiohttp import web
 
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.hub import Hub
-from edgekit_sim.iothub.rest import configurations, edgekit, identities, messages, twins, websocket
+from edgekit_sim.iothub.rest import (
+    configurations,
+    digitaltwins,
+    edgekit,
+    identities,
+    jobs,
+    messages,
+    twins,
+    websocket,
+)
 from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
 
 
@@ -13,6 +22,15 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
     application = web.Application(middlewares=[refuse], client_max_size=BODY_LIMIT)
     application[HUB] = hub
     application[NODES] = nodes
-    for part in (twins, configurations, identities, messages, edgekit, websocket):
+    for part in (
+        twins,
+        configurations,
+        identities,
+        messages,
+        jobs,
+        digitaltwins,
+        edgekit,
+        websocket,
+    ):
         application.add_routes(part.routes)
     return application
