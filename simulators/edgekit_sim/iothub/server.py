@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
+from edgekit_sim.iothub.client_certificates import ask_for_certificates
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.listeners import (
@@ -229,4 +230,5 @@ def _tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate)
+    ask_for_certificates(context)
     return context
