@@ -19,7 +19,7 @@ from aiohttp import web
 
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
-from edgekit_sim.iothub.clientcerts import ask_for_certificates
+from edgekit_sim.iothub.client_certificates import ask_for_certificates
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.listeners import (
@@ -99,7 +99,6 @@ class Server:
             stack.push_async_callback(self.hub.stop)
             await self.hub.store.committed()
             await self._serve_http(stack, context)
-            ask_for_certificates(context)
             await self._serve_mqtt(stack, context)
             await self._serve_amqp(stack, context)
             self._stack = stack.pop_all()
@@ -245,4 +244,5 @@ def _tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate)
+    ask_for_certificates(context)
     return context

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl
 
+from edgekit_sim.iothub.client_certificates import chain_of
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import BODY_LIMIT
 from edgekit_sim.iothub.identities import Identity
@@ -193,7 +194,7 @@ class DeviceConnection(asyncio.Protocol):
             return packets.BAD_CREDENTIALS
         try:
             self.identity, self.expires = self._hub.gatekeeper.device(
-                device_id, module_id, connect.password, self._certificate()
+                device_id, module_id, connect.password, self._chain()
             )
         except HubFault as fault:
             logger.info("%s refused: %s", connect.client_id[:260], fault)
@@ -201,10 +202,8 @@ class DeviceConnection(asyncio.Protocol):
         self._hub.set_model(self.identity, dict(parse_qsl(query)).get("model-id", ""))
         return packets.ACCEPTED
 
-    def _certificate(self) -> bytes | None:
-        tls = self._transport.get_extra_info("ssl_object") if self._transport else None
-        certificate: bytes | None = tls.getpeercert(True) if tls is not None else None
-        return certificate
+    def _chain(self) -> tuple[bytes, ...]:
+        return chain_of(self._transport.get_extra_info("ssl_object") if self._transport else None)
 
     def _publish(self, first: int, body: bytes) -> None:
         qos = (first >> 1) & 3
