@@ -101,6 +101,10 @@ class Store:
         connection.execute("PRAGMA busy_timeout=5000")
         return connection
 
+    def define(self, schema: str) -> None:
+        """Add the tables of a service that shares this store; before `start`."""
+        self._writer.executescript(schema)
+
     def start(self, failed: Callable[[Exception], None]) -> None:
         """Begin to write; `failed` is called on the event loop when the disk refuses."""
         self._loop = asyncio.get_running_loop()
