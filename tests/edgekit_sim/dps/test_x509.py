@@ -173,9 +173,7 @@ def test_a_chain_without_its_middle_is_refused(dps: Any, register: Register) -> 
     assert "status code 401" in refusal(register, "unit-3", device, 1)
 
 
-def test_a_device_cannot_issue_for_others(
-    iothub: HubHandle, dps: Any, register: Register
-) -> None:
+def test_a_device_cannot_issue_for_others(iothub: HubHandle, dps: Any, register: Register) -> None:
     root = issue("only root", authority=True)
     mechanism = AttestationMechanism.create_with_x509_signing_certs(root.pem)
     dps.create_or_update(EnrollmentGroup.create("only", mechanism))
