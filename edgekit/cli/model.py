@@ -67,6 +67,7 @@ def register(
 
 
 @model.command(name="list")
+@click.argument("text", required=False)
 @click.option("--name", help="Only versions of this model.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="Only with this tag.")
 @click.option(
@@ -78,24 +79,33 @@ def register(
 )
 @click.option("--framework", help="Only of this framework.")
 @click.option("--latest", is_flag=True, help="Only the newest version of each model.")
+@click.option("--uses", metavar="REF", help="Only what was made from this version.")
+@click.option("--deleted", is_flag=True, help="What is deleted and can still be restored.")
 @json_option
 def list_models(
+    text: str | None,
     name: str | None,
     tags: Sequence[str],
     properties: Sequence[str],
     framework: str | None,
     latest: bool,
+    uses: str | None,
+    deleted: bool,
     as_json: bool,
 ) -> None:
     """List what is registered.
 
+    With TEXT, only what has it in its name, framework, tags, properties or aliases.
+
     \b
     Examples:
       edgekit model list
+      edgekit model list mnist
       edgekit model list --latest --tag stage=production
+      edgekit model list --uses digits:1
       edgekit model list --name digits --json
     """
-    from edgekit.registry import Query
+    from edgekit.registry import ModelRef, Query
 
     found = _registry().models(
         Query(
@@ -104,19 +114,23 @@ def list_models(
             properties=_wanted(properties),
             framework=framework,
             latest=latest,
+            uses=None if uses is None else ModelRef.parse(uses),
+            text=text,
+            deleted=deleted,
         )
     )
     if as_json:
         print_json({"models": [version.as_dict() for version in found]})
     elif not found:
-        say("No models. Register one: edgekit model register PATH --name NAME")
+        say("Nothing found. Register a model: edgekit model register PATH --name NAME")
     else:
         print_table(
             "",
-            ["Model", "Bytes", "Digest", "Made from", "Tags", "Registered"],
+            ["Model", "Aliases", "Bytes", "Digest", "Made from", "Tags", "Registered"],
             [
                 (
                     str(version.ref),
+                    " ".join(version.aliases),
                     f"{version.size:,}",
                     version.digest.removeprefix("sha256:")[:12],
                     str(version.parent or ""),
@@ -160,6 +174,7 @@ def show(ref: str, as_json: bool) -> None:
         ("Framework", version.framework),
         *(("Input", str(spec)) for spec in version.inputs),
         *(("Output", str(spec)) for spec in version.outputs),
+        ("Aliases", " ".join(version.aliases) or "-"),
         ("Tags", _joined(version.tags) or "-"),
         ("Properties", _joined(version.properties) or "-"),
         ("Made from", str(version.parent or "-")),
@@ -194,6 +209,45 @@ def tag(ref: str, tags: Sequence[str], remove: Sequence[str], as_json: bool) -> 
         print_json(changed.as_dict())
     else:
         click.echo(f"{changed.ref}  {_joined(changed.tags) or 'no tags'}")
+
+
+@model.command()
+@click.argument("ref")
+@click.argument("name")
+@click.option(
+    "--protect/--no-protect",
+    "protected",
+    default=None,
+    help="Keep the version from being deleted and the alias from being moved; or lift this.",
+)
+@click.option("--remove", is_flag=True, help="Remove the alias.")
+@json_option
+def alias(ref: str, name: str, protected: bool | None, remove: bool, as_json: bool) -> None:
+    """Let a NAME stand for a version.
+
+    It can then be written instead of the number, and moved to another version later.
+
+    \b
+    Examples:
+      edgekit model alias digits:3 production --protect
+      edgekit model alias digits:4 production --no-protect
+      edgekit model alias digits production --remove
+    """
+    from edgekit.registry import ModelRef
+
+    registry, wanted = _registry(), ModelRef.parse(ref)
+    if remove:
+        registry.remove_alias(wanted.name, name)
+        result = {"model": wanted.name, "alias": name, "removed": True}
+        text = f"Removed the alias {wanted.name}:{name}"
+    else:
+        version = registry.set_alias(wanted, name, protected=protected)
+        result = version.as_dict()
+        text = f"{wanted.name}:{name} is {version.ref}"
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(text)
 
 
 @model.command()
@@ -264,7 +318,8 @@ def quantize(
 def delete(ref: str, as_json: bool) -> None:
     """Delete a version that nothing is made from.
 
-    It is refused while an image, an FPGA package or another version is; the message names them.
+    It is refused while an image, an FPGA package or another version is made from it, or a protected
+    alias stands for it; the message names them. Until garbage collection it can be restored.
 
     \b
     Examples:
@@ -277,6 +332,71 @@ def delete(ref: str, as_json: bool) -> None:
         print_json({"deleted": str(gone.ref)})
     else:
         click.echo(f"Deleted {gone.ref}")
+
+
+@model.command()
+@click.argument("ref")
+@json_option
+def restore(ref: str, as_json: bool) -> None:
+    """Bring back a deleted version.
+
+    \b
+    Examples:
+      edgekit model list --deleted
+      edgekit model restore digits:3
+    """
+    from edgekit.registry import ModelRef
+
+    back = _registry().restore(ModelRef.parse(ref))
+    if as_json:
+        print_json(back.as_dict())
+    else:
+        click.echo(f"Restored {back.ref}")
+
+
+@model.command()
+@click.option(
+    "--deleted-for",
+    "days",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    metavar="DAYS",
+    help="Only what was deleted at least so long ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+def gc(days: float, dry_run: bool, as_json: bool) -> None:
+    """Remove deleted versions for good.
+
+    Their files go with them, and files that nothing names any more. Files younger than an hour
+    stay: another process may be registering them.
+
+    \b
+    Examples:
+      edgekit model gc --dry-run
+      edgekit model gc --deleted-for 0
+    """
+    from datetime import timedelta
+
+    done = _registry().collect_garbage(deleted_for=timedelta(days=days), dry_run=dry_run)
+    if as_json:
+        print_json(
+            {
+                "versions": [str(ref) for ref in done.versions],
+                "files": done.blobs,
+                "leftovers": done.leftovers,
+                "bytes": done.freed,
+                "dry_run": dry_run,
+            }
+        )
+        return
+    for ref in done.versions:
+        click.echo(f"{ref}")
+    click.echo(
+        f"{'Would remove' if dry_run else 'Removed'} {len(done.versions)} versions and "
+        f"{len(done.blobs)} files, {done.freed:,} bytes"
+    )
 
 
 @model.command()

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import InUse, ModelError, RegistryError
-from edgekit.registry import artefacts, uses, versions
+from edgekit.errors import Conflict, InUse, ModelError, NotFound, RegistryError
+from edgekit.registry import aliases, artefacts, uses, versions
 from edgekit.registry.blobs import BlobStore, Incoming, copy_verified
 from edgekit.registry.database import Database
+from edgekit.registry.garbage import GRACE, Collected, collect
 from edgekit.registry.records import (
     GraphRecord,
     ImageRecord,
@@ -17,11 +18,11 @@ from edgekit.registry.records import (
     ModelRef,
     ModelVersion,
     Signature,
+    check_alias,
     check_digest,
     check_labels,
 )
 from edgekit.registry.schema import version_tags
-from edgekit.registry.schema import versions as version_rows
 from edgekit.registry.versions import Query
 from edgekit.workspace import Workspace
 
@@ -158,11 +159,14 @@ class Registry:
             return versions.load(connection, version_id)
 
     def delete(self, ref: ModelRef) -> ModelVersion:
-        """Delete a version. Its number is never given again.
+        """Delete a version; until garbage collection it can be restored.
+
+        Its number is never given again.
 
         Raises:
             NotFound: there is no such version.
-            InUse: an image, an FPGA package or another version is made from it; names them.
+            InUse: an image, an FPGA package or another version is made from it, or a protected
+                alias stands for it; names them.
             RegistryError: `ref` has no version: which one to delete must be said.
         """
         if ref.version is None:
@@ -175,12 +179,79 @@ class Registry:
             users = uses.users(connection, version_id)
             if users:
                 raise InUse(f"{gone.ref} is used by {', '.join(users)}", hint="delete these first")
-            connection.execute(
-                version_rows.update()
-                .where(version_rows.c.id == version_id)
-                .values(deleted=datetime.now(UTC))
-            )
+            versions.set_deleted(connection, version_id, datetime.now(UTC))
         return gone
+
+    def restore(self, ref: ModelRef) -> ModelVersion:
+        """Bring back a deleted version.
+
+        Raises:
+            NotFound: no such version is deleted, or garbage collection has taken it.
+            Conflict: the version it was made from is deleted too.
+        """
+        with self._database.writing(alone=True) as connection:
+            version_id = versions.find_id(connection, ref, deleted=True)
+            version = versions.load(connection, version_id)
+            if version.parent is not None:
+                try:
+                    versions.find_id(connection, version.parent)
+                except NotFound as error:
+                    raise Conflict(
+                        f"{version.ref} was made from {version.parent}, which is deleted too",
+                        hint=f"restore that first: edgekit model restore {version.parent}",
+                    ) from error
+            versions.set_deleted(connection, version_id, None)
+            return versions.load(connection, version_id)
+
+    def set_alias(
+        self, ref: ModelRef, alias: str, *, protected: bool | None = None
+    ) -> ModelVersion:
+        """Let `alias` stand for a version; it moves from the one it stood for.
+
+        Args:
+            ref: the version.
+            alias: begins with a letter; not `latest`.
+            protected: guard the version against deletion and the alias against being moved, or
+                lift this; None leaves it as it is.
+
+        Raises:
+            NotFound: there is no such version.
+            Conflict: it is protected and stands for another version.
+        """
+        check_alias(alias)
+        with self._database.writing() as connection:
+            version_id = versions.find_id(connection, ref)
+            aliases.put(connection, version_id, alias, protected)
+            return versions.load(connection, version_id)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Remove an alias of the model `name`.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is protected.
+        """
+        with self._database.writing() as connection:
+            version_id = versions.find_id(connection, ModelRef(name, alias=alias))
+            aliases.remove(connection, version_id, alias)
+
+    def collect_garbage(
+        self,
+        *,
+        deleted_for: timedelta = timedelta(0),
+        grace: timedelta = GRACE,
+        dry_run: bool = False,
+    ) -> Collected:
+        """Remove deleted versions for good, and every file that nothing names any more.
+
+        Args:
+            deleted_for: keep what was deleted more recently than this.
+            grace: keep files younger than this, which may be about to be registered.
+            dry_run: only say what would be removed.
+        """
+        return collect(
+            self._database, self._blobs, deleted_for=deleted_for, grace=grace, dry_run=dry_run
+        )
 
     def record_image(
         self,
