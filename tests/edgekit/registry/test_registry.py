@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_moved_workspace_still_works(workspace: Workspace, digits: Path, tmp_p
     registered = Registry.open(workspace).register(digits, "digits")
     moved = workspace.folder.rename(tmp_path / "moved")
 
-    registry = Registry.open(Workspace(moved))
+    registry = Registry.open(replace(workspace, folder=moved))
 
     assert registry.model_file(registered.ref).read_bytes() == digits.read_bytes()
 
