@@ -150,6 +150,25 @@ class ModelVersion:
 
 
 @dataclass(frozen=True)
+class ProfileRecord:
+    """A profile of a model version, as it was measured on some machine.
+
+    Args:
+        model: the version.
+        measured: latencies, memory, machine, as plain data.
+        created: in UTC.
+    """
+
+    model: ModelRef
+    measured: Mapping[str, Any]
+    created: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data, for JSON."""
+        return {"model": str(self.model), **self.measured, "created": _iso(self.created)}
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """A module image made from a model version.
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from edgekit.errors import Conflict, InUse, ModelError, NotFound, RegistryError
 from edgekit.registry import aliases, artefacts, uses, versions
 from edgekit.registry.blobs import BlobStore, Incoming, copy_verified
@@ -17,6 +19,7 @@ from edgekit.registry.records import (
     Labels,
     ModelRef,
     ModelVersion,
+    ProfileRecord,
     Signature,
     check_alias,
     check_digest,
@@ -278,7 +281,7 @@ class Registry:
             RegistryError: the digest, a tag or a property is not well formed.
         """
         check_digest(digest)
-        with self._database.writing() as connection:
+        with self._database.writing(alone=True) as connection:
             image_id = artefacts.insert_image(
                 connection,
                 versions.find_id(connection, model),
@@ -306,7 +309,9 @@ class Registry:
             tags: with these tags; None stands for any value.
         """
         with self._database.reading() as connection:
-            return artefacts.search_images(connection, model=model, digest=digest, tags=tags)
+            return artefacts.search_images(
+                connection, model=model and _exact(connection, model), digest=digest, tags=tags
+            )
 
     def delete_image(self, digest: str, reference: str | None = None) -> None:
         """Forget an image, under one of its references or all; the image itself stays.
@@ -343,7 +348,7 @@ class Registry:
             raise RegistryError(f"there is no file {path}")
         with self._blobs.incoming(path) as incoming:
             self._blobs.put(incoming)
-        with self._database.writing() as connection:
+        with self._database.writing(alone=True) as connection:
             self._hold_stored(incoming)
             artefacts.insert_graph(
                 connection,
@@ -357,6 +362,21 @@ class Registry:
             (recorded,) = artefacts.search_graphs(connection, digest=incoming.digest)
         return recorded
 
+    def record_profile(self, model: ModelRef, measured: Mapping[str, Any]) -> None:
+        """Keep what was measured of a version, as plain data.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        with self._database.writing() as connection:
+            version_id = versions.find_id(connection, model)
+            artefacts.insert_profile(connection, version_id, measured)
+
+    def profiles(self, model: ModelRef) -> list[ProfileRecord]:
+        """The profiles of a version (of all of a model's, where none is named), oldest first."""
+        with self._database.reading() as connection:
+            return artefacts.search_profiles(connection, _exact(connection, model))
+
     def graphs(
         self,
         *,
@@ -366,7 +386,9 @@ class Registry:
     ) -> list[GraphRecord]:
         """The FPGA packages that fit, the oldest first."""
         with self._database.reading() as connection:
-            return artefacts.search_graphs(connection, model=model, board=board, digest=digest)
+            return artefacts.search_graphs(
+                connection, model=model and _exact(connection, model), board=board, digest=digest
+            )
 
     def graph_file(self, graph: GraphRecord | str) -> Path:
         """A local file with an FPGA package, verified against its digest on this very call.
@@ -395,3 +417,10 @@ class Registry:
                 f"the file {incoming.digest} was collected while it was registered",
                 hint="try again",
             )
+
+
+def _exact(connection: sa.Connection, model: ModelRef) -> ModelRef:
+    """The version an alias stands for; other references as they are."""
+    if model.alias is None:
+        return model
+    return versions.load(connection, versions.find_id(connection, model)).ref

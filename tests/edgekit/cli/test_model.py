@@ -216,3 +216,15 @@ def test_list_finds_text_and_lineage(capsys: pytest.CaptureFixture[str]) -> None
     for options in (["int8"], ["--uses", "digits:1"]):
         found = data(capsys, "list", *options)["models"]
         assert [model["ref"] for model in found] == ["digits-int8:1"]
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_profile_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = data(capsys, "profile", "digits", "--input", TEST)
+
+    assert printed["p50"] <= printed["p99"]
+    (kept,) = data(capsys, "show", "digits")["profiles"]
+    assert kept["p50"] == printed["p50"]
+    assert run(["model", "profile", "digits"]) == 0
+    assert run(["model", "show", "digits"]) == 0
+    assert "99% on" in capsys.readouterr().out
