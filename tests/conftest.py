@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +28,16 @@ def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
+def _postgresql_is_here() -> bool:
+    # Debian keeps the server's programs off the PATH
+    return bool(shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
     "docker-registry": (_on_path("docker-registry"), "apt install docker-registry"),
+    "postgresql": (_postgresql_is_here, "apt install postgresql"),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
 }
