@@ -73,7 +73,8 @@ def docker_registry(folder, extra=""):
     address = f"127.0.0.1:{free_port()}"
     (folder / "config.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nhttp:\n  addr: {address}\n  secret: test\n{extra}"
-        f"storage:\n  filesystem: {{rootdirectory: {folder / 'data'}}}\n  delete: {{enabled: true}}\n"
+        f"storage:\n  filesystem: {{rootdirectory: {folder / 'data'}}}\n"
+        "  delete: {enabled: true}\n"
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

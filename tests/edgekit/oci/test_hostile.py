@@ -55,6 +55,16 @@ def answering(respond):
         server.server_close()
 
 
+@contextmanager
+def client_of(respond):
+    """A client that talks to such a server, and the server."""
+    with (
+        answering(respond) as (server, reference),
+        RegistryClient(reference, backoff=0) as client,
+    ):
+        yield client, server
+
+
 def answer(handler, status, body=b"", **headers):
     handler.send_response(status)
     for name, value in ({"Content-Length": str(len(body))} | headers).items():
@@ -66,9 +76,8 @@ def answer(handler, status, body=b"", **headers):
 
 def fetch(respond, tmp_path):
     blobs = Blobs(tmp_path / "fetched")
-    with answering(respond) as (_server, reference):
-        with RegistryClient(reference, backoff=0) as client:
-            client.get_blob("digits", BLOB, blobs)
+    with client_of(respond) as (client, _server):
+        client.get_blob("digits", BLOB, blobs)
     return blobs
 
 
@@ -167,9 +176,8 @@ def test_a_web_server_is_no_registry():
     def respond(handler, _count):
         answer(handler, 404, b"<html>")
 
-    with answering(respond) as (_server, reference):
-        with RegistryClient(reference) as client, pytest.raises(OciError, match="is not there"):
-            client.get_manifest("digits", "1")
+    with client_of(respond) as (client, _), pytest.raises(OciError, match="is not there"):
+        client.get_manifest("digits", "1")
 
 
 def test_a_busy_registry_is_asked_again_and_not_for_ever():
@@ -211,15 +219,14 @@ def test_tokens_come_from_safe_places_only(realm):
     def respond(handler, _count):
         answer(handler, 401, WWW_Authenticate=challenge)
 
-    with answering(respond) as (_server, reference):
-        with RegistryClient(reference, backoff=0) as client:
-            if realm.startswith("http"):
-                client._base = f"https://{reference.registry}"
-                with pytest.raises(Unauthorized, match="no safe place"):
-                    client._token({"realm": realm}, "")
-            else:
-                with pytest.raises(Unauthorized, match="no safe place"):
-                    client.get_manifest("digits", "1")
+    with client_of(respond) as (client, _server):
+        if realm.startswith("http"):
+            client._base = f"https://{client.registry}"
+            with pytest.raises(Unauthorized, match="no safe place"):
+                client._token({"realm": realm}, "")
+        else:
+            with pytest.raises(Unauthorized, match="no safe place"):
+                client.get_manifest("digits", "1")
 
 
 def test_a_bearer_token_is_fetched_once_for_a_scope_and_used(login):
@@ -270,9 +277,8 @@ def test_an_upload_goes_on_where_the_line_broke(blobs, monkeypatch):
         status = {"POST": 202, "PATCH": 202, "GET": 204, "PUT": 201}[handler.command]
         answer(handler, status, **where)
 
-    with answering(respond) as (_server, reference):
-        with RegistryClient(reference, backoff=0) as client:
-            client.put_blob("digits", layer, blobs)
+    with client_of(respond) as (client, _server):
+        client.put_blob("digits", layer, blobs)
     assert bytes(held) == blobs.path(layer.digest).read_bytes()
     assert sum(sent) == layer.size + 2 * 500
 
@@ -289,9 +295,9 @@ def test_a_registry_that_breaks_every_upload_is_given_up(blobs, monkeypatch):
                 handler, 202 if handler.command == "POST" else 204, Location="/v2/up", Range="0-0"
             )
 
-    with answering(respond) as (_server, reference):
-        with (
-            RegistryClient(reference, backoff=0) as client,
-            pytest.raises(Unreachable, match="503"),
-        ):
-            client.put_blob("digits", layer, blobs)
+    with (
+        answering(respond) as (_server, reference),
+        RegistryClient(reference, backoff=0) as client,
+        pytest.raises(Unreachable, match="503"),
+    ):
+        client.put_blob("digits", layer, blobs)

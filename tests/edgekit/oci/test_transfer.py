@@ -162,7 +162,7 @@ def test_tls_with_an_authority_of_its_own(blobs, image, certificate, tmp_path, m
     extra = f"  tls: {{certificate: {path}, key: {key}}}\n"
     with docker_registry(tmp_path / "tls", extra) as address:
         reference = Reference.parse(f"{address}/digits:1")
-        with pytest.raises(Unreachable, match="certificate .* is not trusted"):
+        with pytest.raises(Unreachable, match=r"certificate .* is not trusted"):
             send(blobs, image, reference)
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
         assert ssl.get_default_verify_paths().cafile == str(path)
