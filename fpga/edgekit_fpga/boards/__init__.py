@@ -1,0 +1,125 @@
+"""Boards as data: array, memories, clock and link of each, one TOML file a board."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from typing import Any
+
+from edgekit_fpga.errors import BoardError
+
+
+@dataclass(frozen=True)
+class Array:
+    """The parameters of the overlay; docs/npu-isa.md names them I, O, R, B, L, P, T and W."""
+
+    reduction_lanes: int
+    output_lanes: int
+    requantizers: int
+    banks: int
+    lookups: int
+    patch_bytes: int
+    window_taps: int
+    weight_cycles: int
+    latency: int
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        lanes = self.output_lanes
+        if self.reduction_lanes % lanes:
+            raise BoardError("array: reduction_lanes is not a multiple of output_lanes")
+        for name in ("requantizers", "lookups"):
+            if lanes % getattr(self, name):
+                raise BoardError(f"array: {name} does not divide output_lanes")
+        if self.banks & (self.banks - 1):
+            raise BoardError("array: banks is not a power of two")
+        if self.patch_bytes % self.reduction_lanes:
+            raise BoardError("array: patch_bytes is not a multiple of reduction_lanes")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates in a cycle."""
+        return self.reduction_lanes * self.output_lanes
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of one weight word."""
+        return self.macs
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Sizes of the on-chip memories, in the units of docs/npu-isa.md."""
+
+    activation_granules: int
+    weight_words: int
+    requant_tiles: int
+    table_entries: int
+    instructions: int
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+
+@dataclass(frozen=True)
+class Link:
+    """How the board talks to its host, and how fast weights stream in."""
+
+    kind: str
+    bytes_per_cycle: int
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board: a name, a clock in MHz, the array, the memories, the link."""
+
+    name: str
+    about: str
+    family: str
+    clock_mhz: int
+    array: Array
+    memory: Memory
+    link: Link
+
+    def as_dict(self) -> dict[str, Any]:
+        """The board as plain data, the inverse of `board_from_dict`."""
+        return asdict(self)
+
+
+def board_from_dict(data: Mapping[str, Any]) -> Board:
+    """Build a board of plain data.
+
+    Raises:
+        BoardError: a key is missing, unknown, or its value of the wrong kind.
+    """
+    try:
+        return Board(
+            **{**data, "array": Array(**data["array"]), "memory": Memory(**data["memory"])}
+            | {"link": Link(**data["link"])}
+        )
+    except (TypeError, KeyError) as error:
+        raise BoardError(f"board description: {error}") from error
+
+
+def board_names() -> tuple[str, ...]:
+    """The boards that come with edgekit, in alphabetical order."""
+    files = resources.files(__name__).iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in files if ".toml" in file.name))
+
+
+def load_board(name: str) -> Board:
+    """The board called `name`.
+
+    Raises:
+        BoardError: no such board.
+    """
+    if name not in board_names():
+        raise BoardError(f"no board is called {name!r}", f"use one of {', '.join(board_names())}")
+    return board_from_dict(tomllib.loads((resources.files(__name__) / f"{name}.toml").read_text()))
+
+
+def _positive(numbers: Array | Memory) -> None:
+    for field in fields(numbers):
+        value = getattr(numbers, field.name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise BoardError(f"{field.name} is {value!r}, not a positive whole number")
