@@ -28,9 +28,11 @@ def isa_package() -> str:
     fields: dict[int, tuple[int, list[str]]] = {}
     for kind in isa.KINDS:
         for name, (low, width, _) in isa.layout(kind).items():
+            # one-bit fields are flags; some of their names are keywords of SystemVerilog
+            member = f"{name}_flag" if width == 1 else name
             names = fields.setdefault(low, (width, []))[1]
-            if name not in names:
-                names.append(name)
+            if member not in names:
+                names.append(member)
     members = [(0, 8, "opcode")]
     members += [(low, width, "_or_".join(names)) for low, (width, names) in fields.items()]
     lines = [
@@ -44,7 +46,7 @@ def isa_package() -> str:
     for low, width, name in sorted(members, reverse=True):
         if end > low + width:
             lines.append(f"    logic [{end - low - width - 1}:0] unused_{low + width};")
-        lines.append(f"    logic [{width - 1}:0] {name};")
+        lines.append(f"    logic [{width - 1}:0] {name};" if width > 1 else f"    logic {name};")
         end = low
     lines += ["  } instruction_t;", "endpackage", ""]
     return "\n".join(lines)

@@ -81,10 +81,10 @@ package npu_isa;
     logic [23:0] in_base;
     logic [7:0] pad_value;
     logic [11:0] unused_12;
-    logic [0:0] pool;
-    logic [0:0] table;
-    logic [0:0] add;
-    logic [0:0] wait;
+    logic pool_flag;
+    logic table_flag;
+    logic add_flag;
+    logic wait_flag;
     logic [7:0] opcode;
   } instruction_t;
 endpackage
