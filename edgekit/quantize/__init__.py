@@ -1,1 +1,6 @@
-"""Calibration and int8 graphs, with the accuracy they keep."""
+"""From a float graph to one that computes in int8, and what that costs in accuracy."""
+
+from edgekit.quantize.int8 import quantize
+from edgekit.quantize.report import Latency, Report, accuracy, compare
+
+__all__ = ["Latency", "Report", "accuracy", "compare", "quantize"]

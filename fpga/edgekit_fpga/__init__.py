@@ -1,1 +1,34 @@
-"""The NPU: compiler, instruction set, interpreter and package format."""
+"""The NPU: compiler, instruction set, interpreter and package format.
+
+Running a package needs numpy alone; the compiler and the comparison import onnx and ONNX Runtime
+when they are called.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgekit_fpga.package import Package, read_package
+from edgekit_fpga.running import run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgekit_fpga.comparing import Comparison
+
+__all__ = ["Package", "compare", "compile_model", "read_package", "run"]
+
+
+def compile_model(model: bytes, board: str = "ecp5-85f") -> Package:
+    """Compile an int8 ONNX model for a board; see `edgekit_fpga.compiler.compile_model`."""
+    from edgekit_fpga.compiler import compile_model as compile_
+
+    return compile_(model, board)
+
+
+def compare(
+    package: Package, model: bytes, inputs: "Mapping[str, NDArray[Any]]"
+) -> "Comparison":
+    """Compare a package with ONNX Runtime bit by bit; see `edgekit_fpga.comparing.compare`."""
+    from edgekit_fpga.comparing import compare as compare_
+
+    return compare_(package, model, inputs)

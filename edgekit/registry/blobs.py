@@ -1,0 +1,243 @@
+"""Files by the sha256 of their content, in a folder or an object store, over fsspec.
+
+A blob is written under a temporary name, flushed to disk and renamed, so that under its own name it
+is always whole; and it is hashed again whenever it is read. In an object store a file appears only
+when its upload is complete, which is the same.
+"""
+
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import RegistryError
+from edgekit.registry.database import explained
+from edgekit.registry.records import check_digest
+
+_log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+_ALGORITHM = "sha256"
+_INCOMING = "incoming"
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A file that is being taken in: complete on disk, not yet in the store.
+
+    Args:
+        path: of the private copy.
+        digest: `sha256:...` of it.
+        size: in bytes.
+    """
+
+    path: Path
+    digest: str
+    size: int
+
+
+class BlobStore:
+    """Blobs under one fsspec URL.
+
+    Args:
+        url: of the folder that holds them, as `file:///srv/blobs` or `s3://bucket/prefix`.
+        cache: a local folder for copies of remote blobs.
+
+    Raises:
+        RegistryError: there is no driver for the URL, or it refuses.
+    """
+
+    def __init__(self, url: str, cache: Path) -> None:
+        import fsspec
+
+        with explained(f"the blob store {_safe(url)}"):
+            try:
+                self._fs, self._root = fsspec.core.url_to_fs(url)
+            except (ValueError, ImportError) as error:
+                raise RegistryError(
+                    f"the blob store {_safe(url)} cannot be opened: {error}",
+                    hint="set blobs in workspace.toml to a folder or a URL that fsspec knows",
+                ) from error
+        self._url = _safe(url)
+        self._local = "file" in _protocols(self._fs)
+        self._cache = cache / "blobs"
+
+    @contextmanager
+    def incoming(self, source: Path) -> Iterator[Incoming]:
+        """A private copy of `source`, hashed while it was copied; gone when the block ends.
+
+        What is checked, and then stored by `put`, is this copy: the source may change meanwhile.
+
+        Raises:
+            RegistryError: the source cannot be read or the copy not written.
+        """
+        folder = Path(self._root if self._local else self._cache) / _INCOMING
+        with explained(f"copying {source}"):
+            folder.mkdir(parents=True, exist_ok=True)
+        copy = folder / secrets.token_hex(16)
+        try:
+            with explained(f"copying {source}"):
+                digest, size = _copy(source, copy)
+            yield Incoming(copy, digest, size)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def put(self, incoming: Incoming) -> None:
+        """Store the file under its digest; replaces what is there, which may be damaged.
+
+        Raises:
+            RegistryError: the store refuses, or is full.
+        """
+        target = self._place(incoming.digest)
+        with explained(f"storing a blob in {self._url}"):
+            if self._local:
+                path = Path(target)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                incoming.path.chmod(0o444)
+                incoming.path.replace(path)
+                _sync_folder(path.parent)
+            else:
+                self._fs.put_file(str(incoming.path), target)
+        _log.info("stored %s, %d bytes", incoming.digest, incoming.size)
+
+    def exists(self, digest: str) -> bool:
+        """Whether there is a file under the digest, whatever is in it."""
+        with explained(f"reading {self._url}"):
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._place(digest)))
+
+    def path(self, digest: str) -> Path:
+        """A local file with the blob's content, hashed on this very call; not to be written to.
+
+        Raises:
+            RegistryError: it is missing, or is not what its digest says.
+        """
+        if self._local:
+            local = Path(self._place(digest))
+        else:
+            local = self._cache / _ALGORITHM / _hex(digest)
+            if not local.exists() or _digest(local) != digest:
+                self._fetch(digest, local)
+                return local
+        with explained(f"reading {self._url}"):
+            try:
+                found = _digest(local)
+            except FileNotFoundError as error:
+                raise self._missing(digest) from error
+        if found != digest:
+            raise RegistryError(
+                f"the stored file {local} is damaged: its digest is {found}",
+                hint="register the original file again, which replaces it",
+            )
+        return local
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob; nothing happens where there is none."""
+        with explained(f"deleting from {self._url}"), suppress(FileNotFoundError):
+            self._fs.rm_file(self._place(digest))
+
+    def digests(self) -> dict[str, int]:
+        """Every blob there is, and its size in bytes."""
+        folder = f"{self._root}/{_ALGORITHM}"
+        with explained(f"reading {self._url}"):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.find(folder, detail=True)
+            except FileNotFoundError:
+                return {}
+        return {
+            f"{_ALGORITHM}:{name.rsplit('/', 1)[-1]}": int(info["size"])
+            for name, info in found.items()
+        }
+
+    def sweep(self, older_than: float) -> list[Path]:
+        """Remove copies that a killed process left, untouched for `older_than` seconds."""
+        folder = Path(self._root if self._local else self._cache) / _INCOMING
+        swept = []
+        with explained(f"cleaning {folder}"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                with suppress(FileNotFoundError):  # its owner was faster
+                    if path.stat().st_mtime <= time.time() - older_than:
+                        path.unlink()
+                        swept.append(path)
+        return swept
+
+    def _place(self, digest: str) -> str:
+        name = _hex(digest)
+        return f"{self._root}/{_ALGORITHM}/{name[:2]}/{name}"
+
+    def _fetch(self, digest: str, local: Path) -> None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        temporary = local.with_name(f"{local.name}.{secrets.token_hex(8)}")
+        try:
+            with explained(f"reading {self._url}"):
+                try:
+                    self._fs.get_file(self._place(digest), str(temporary))
+                except FileNotFoundError as error:
+                    raise self._missing(digest) from error
+            found = _digest(temporary)
+            if found != digest:
+                raise RegistryError(
+                    f"the stored file {self._url}/{self._place(digest)} is damaged: its digest is "
+                    f"{found}",
+                    hint="register the original file again, which replaces it",
+                )
+            temporary.replace(local)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _missing(self, digest: str) -> RegistryError:
+        return RegistryError(
+            f"the file {digest} is not in {self._url}",
+            hint="register the original file again, which replaces it",
+        )
+
+
+def _copy(source: Path, target: Path) -> tuple[str, int]:
+    """Copy a file and flush it to disk; its digest and size."""
+    hashing = hashlib.new(_ALGORITHM)
+    size = 0
+    with source.open("rb") as reading, target.open("xb") as writing:
+        while chunk := reading.read(_CHUNK):
+            hashing.update(chunk)
+            writing.write(chunk)
+            size += len(chunk)
+        writing.flush()
+        os.fsync(writing.fileno())
+    return f"{_ALGORITHM}:{hashing.hexdigest()}", size
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"{_ALGORITHM}:{hashlib.file_digest(file, _ALGORITHM).hexdigest()}"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _hex(digest: str) -> str:
+    check_digest(digest)
+    return digest.partition(":")[2]
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _safe(url: str) -> str:
+    """The URL without the credentials it may hold between `//` and `@`."""
+    scheme, slashes, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,227 @@
+"""What the registry holds, as plain data: references, versions, images, graphs."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from edgekit.errors import RegistryError
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+LATEST = "latest"
+
+_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
+_LONGEST_NAME = 128
+_LONGEST_VALUE = 4096
+_GREATEST_VERSION = 2**31 - 1
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, order=True)
+class ModelRef:
+    """A model's name with a version, or without one for the newest.
+
+    Args:
+        name: lower-case letters, digits, and `.`, `_`, `-` between them.
+        version: from 1, or None for the newest there is.
+    """
+
+    name: str
+    version: int | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
+            raise RegistryError(
+                f"{_shown(self.name)} is no name for a model",
+                hint="use lower-case letters and digits, with . _ - between them",
+            )
+        if self.version is not None and not 1 <= self.version <= _GREATEST_VERSION:
+            raise RegistryError(f"versions count from 1: {self.name}:{self.version}")
+
+    def __str__(self) -> str:
+        return self.name if self.version is None else f"{self.name}:{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelRef":
+        """The reference that `NAME`, `NAME:latest` or `NAME:VERSION` stands for.
+
+        Raises:
+            RegistryError: the text is none of these.
+        """
+        name, colon, version = text.partition(":")
+        if not colon or version == LATEST:
+            return cls(name)
+        if not re.fullmatch(r"[1-9][0-9]{0,9}", version):
+            raise RegistryError(
+                f"{_shown(text)} is no reference to a model",
+                hint="write NAME, NAME:latest or NAME:VERSION, as in digits:3",
+            )
+        return cls(name, int(version))
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph.
+
+    Args:
+        name: as the graph has it.
+        dtype: numpy's name of the element type, as in `float32`.
+        shape: a number, a name (`N`) or None (unknown) for each axis.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        axes = ", ".join("?" if axis is None else str(axis) for axis in self.shape)
+        return f"{self.name} {self.dtype} [{axes}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a graph takes and yields; constants that are declared as inputs are left out."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version of a model; all but its tags never changes.
+
+    Args:
+        name: of the model.
+        version: counted from 1.
+        framework: `onnx`, or what else the file is for.
+        digest: `sha256:...` of the file.
+        size: of the file, in bytes.
+        inputs: as the ONNX graph declares them; empty for other frameworks.
+        outputs: likewise.
+        tags: free, can be changed.
+        properties: fixed at registration.
+        parent: the version it was made from, as a quantized one is.
+        created: in UTC.
+    """
+
+    name: str
+    version: int
+    framework: str
+    digest: str
+    size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    tags: Labels
+    properties: Labels
+    parent: ModelRef | None
+    created: datetime
+
+    @property
+    def ref(self) -> ModelRef:
+        """The reference to exactly this version."""
+        return ModelRef(self.name, self.version)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The version as plain data, for JSON."""
+        parent = None if self.parent is None else str(self.parent)
+        return {"ref": str(self.ref), **asdict(self), "parent": parent, "created": _iso(self)}
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A module image made from a model version.
+
+    Args:
+        digest: `sha256:...` of its manifest or index.
+        reference: where it is, as `host/repository:tag` or `oci:folder`.
+        model: the version inside.
+        platforms: as `linux/arm64`.
+        created: in UTC.
+        tags: free.
+        properties: fixed when it was recorded.
+    """
+
+    digest: str
+    reference: str
+    model: ModelRef
+    platforms: tuple[str, ...]
+    created: datetime
+    tags: Labels = field(default_factory=dict)
+    properties: Labels = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data, for JSON."""
+        return {**asdict(self), "model": str(self.model), "created": _iso(self)}
+
+
+@dataclass(frozen=True)
+class GraphRecord:
+    """An FPGA package made from a model version.
+
+    Args:
+        digest: `sha256:...` of the package file.
+        size: of the file, in bytes.
+        model: the version it computes.
+        board: it was compiled for.
+        cycles: estimated clock cycles for one input.
+        proof: what was proved when it was compiled, as the compiler summarises it.
+        created: in UTC.
+    """
+
+    digest: str
+    size: int
+    model: ModelRef
+    board: str
+    cycles: int
+    proof: Mapping[str, Any]
+    created: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data, for JSON."""
+        return {**asdict(self), "model": str(self.model), "created": _iso(self)}
+
+
+def check_digest(digest: str) -> None:
+    """Hold that `digest` is `sha256:` and 64 hexadecimal digits.
+
+    Raises:
+        RegistryError: it is not.
+    """
+    if not DIGEST.fullmatch(digest):
+        raise RegistryError(f"{_shown(digest)} is no sha256 digest")
+
+
+def check_labels(kind: str, labels: Labels) -> dict[str, str]:
+    """The tags or properties as a dict, sorted by key.
+
+    Args:
+        kind: `tag` or `property`, for the message.
+        labels: keys of letters, digits and `. _ / -`, values of one line.
+
+    Raises:
+        RegistryError: a key or value that is not so.
+    """
+    for key, value in labels.items():
+        if not _KEY.fullmatch(key) or len(key) > _LONGEST_NAME:
+            raise RegistryError(
+                f"{_shown(key)} is no name for a {kind}",
+                hint="use letters and digits, with . _ / - between them",
+            )
+        if len(value) > _LONGEST_VALUE or not value.isprintable():
+            raise RegistryError(
+                f"the value of {kind} {key} is longer than {_LONGEST_VALUE} characters "
+                "or has control characters"
+            )
+    return dict(sorted(labels.items()))
+
+
+def _iso(record: ModelVersion | ImageRecord | GraphRecord) -> str:
+    return record.created.isoformat(timespec="seconds")
+
+
+def _shown(text: str) -> str:
+    short = text if len(text) <= 60 else text[:57] + "..."
+    return ascii(short)

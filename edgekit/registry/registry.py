@@ -1,0 +1,316 @@
+"""The registry: models in counted versions, and the images and FPGA packages made from them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import InUse, ModelError, RegistryError
+from edgekit.registry import artefacts, uses, versions
+from edgekit.registry.blobs import BlobStore, Incoming
+from edgekit.registry.database import Database
+from edgekit.registry.records import (
+    GraphRecord,
+    ImageRecord,
+    Labels,
+    ModelRef,
+    ModelVersion,
+    Signature,
+    check_digest,
+    check_labels,
+)
+from edgekit.registry.schema import version_tags
+from edgekit.registry.schema import versions as version_rows
+from edgekit.registry.versions import Query
+from edgekit.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+ONNX = "onnx"
+_NO_LABELS: Labels = {}
+
+
+class Registry:
+    """What a workspace has registered. Open it with `Registry.open`.
+
+    A file is stored before the row that names it is written, and a row is gone before its file is:
+    a process killed in between leaves no row without its file.
+
+    Args:
+        database: with the registry's tables.
+        blobs: where the files are.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    @classmethod
+    def open(cls, workspace: Workspace) -> "Registry":
+        """The registry of a workspace; its tables are made or migrated where they must be.
+
+        Raises:
+            RegistryError: the database or the blob store does not open.
+        """
+        return cls(Database(workspace.database_url), BlobStore(workspace.blob_url, workspace.cache))
+
+    def register(
+        self,
+        path: Path,
+        name: str,
+        *,
+        tags: Labels = _NO_LABELS,
+        properties: Labels = _NO_LABELS,
+        parent: ModelRef | None = None,
+        framework: str = ONNX,
+    ) -> ModelVersion:
+        """Store a model file as the next version of `name`.
+
+        Args:
+            path: the file; of ONNX, whose inputs and outputs are read, or of another framework.
+            name: of the model; a new one begins at version 1.
+            tags: can be changed later.
+            properties: cannot.
+            parent: the version it was made from.
+            framework: `onnx`, or what else the file is for; such a file is stored as it is.
+
+        Raises:
+            ModelError: the file is missing or no valid ONNX.
+            NotFound: there is no such parent.
+            RegistryError: a name, tag or property is not well formed, or storing failed.
+        """
+        ref = ModelRef(name)
+        wanted_tags, fixed = check_labels("tag", tags), check_labels("property", properties)
+        check_labels("framework", {framework: ""})
+        if parent is not None:
+            parent = self.get(parent).ref
+        if not path.is_file():
+            raise ModelError(f"there is no file {path}", hint="name the model's file")
+        with self._blobs.incoming(path) as incoming:
+            signature = Signature((), ())
+            if framework == ONNX:
+                from edgekit.registry.onnxfile import read_signature  # slow to import
+
+                signature = read_signature(incoming.path, shown=path)
+            self._blobs.put(incoming)
+        with self._database.writing() as connection:
+            self._hold_stored(incoming)
+            version_id = versions.insert(
+                connection,
+                ref.name,
+                framework=framework,
+                digest=incoming.digest,
+                size=incoming.size,
+                signature=signature,
+                tags=wanted_tags,
+                properties=fixed,
+                parent_id=None if parent is None else versions.find_id(connection, parent),
+            )
+            registered = versions.load(connection, version_id)
+        _log.info("registered %s as %s", path, registered.ref)
+        return registered
+
+    def get(self, ref: ModelRef) -> ModelVersion:
+        """The version that `ref` stands for.
+
+        Raises:
+            NotFound: there is none; says which there are.
+        """
+        with self._database.reading() as connection:
+            return versions.load(connection, versions.find_id(connection, ref))
+
+    def models(self, query: Query | None = None) -> list[ModelVersion]:
+        """The versions that fit `query` (all, without one), by name and number."""
+        with self._database.reading() as connection:
+            return versions.search(connection, query or Query())
+
+    def model_file(self, ref: ModelRef) -> Path:
+        """A local file with the model, verified against its digest on this very call.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: the file is missing or damaged.
+        """
+        return self._blobs.path(self.get(ref).digest)
+
+    def tag(self, ref: ModelRef, tags: Mapping[str, str | None]) -> ModelVersion:
+        """Set tags of a version; a tag set to None is removed, those not named stay.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: a tag is not well formed.
+        """
+        check_labels("tag", {key: value or "" for key, value in tags.items()})
+        with self._database.writing() as connection:
+            version_id = versions.find_id(connection, ref)
+            versions.put_labels(connection, version_tags, version_id, tags)
+            return versions.load(connection, version_id)
+
+    def delete(self, ref: ModelRef) -> ModelVersion:
+        """Delete a version. Its number is never given again.
+
+        Raises:
+            NotFound: there is no such version.
+            InUse: an image, an FPGA package or another version is made from it; names them.
+            RegistryError: `ref` has no version: which one to delete must be said.
+        """
+        if ref.version is None:
+            raise RegistryError(
+                f"which version of {ref.name} is to be deleted?", hint=f"write {ref.name}:VERSION"
+            )
+        with self._database.writing(alone=True) as connection:
+            version_id = versions.find_id(connection, ref)
+            gone = versions.load(connection, version_id)
+            users = uses.users(connection, version_id)
+            if users:
+                raise InUse(f"{gone.ref} is used by {', '.join(users)}", hint="delete these first")
+            connection.execute(
+                version_rows.update()
+                .where(version_rows.c.id == version_id)
+                .values(deleted=datetime.now(UTC))
+            )
+        return gone
+
+    def record_image(
+        self,
+        model: ModelRef,
+        *,
+        digest: str,
+        reference: str,
+        platforms: Sequence[str],
+        tags: Labels = _NO_LABELS,
+        properties: Labels = _NO_LABELS,
+    ) -> ImageRecord:
+        """Record that an image was made from a model version, which can then not be deleted.
+
+        Args:
+            model: the version inside.
+            digest: `sha256:...` of the image's index or manifest.
+            reference: where the image is.
+            platforms: as `linux/arm64`.
+            tags: can be changed by recording it again.
+            properties: cannot.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: the digest, a tag or a property is not well formed.
+        """
+        check_digest(digest)
+        with self._database.writing() as connection:
+            image_id = artefacts.insert_image(
+                connection,
+                versions.find_id(connection, model),
+                digest=digest,
+                reference=reference,
+                platforms=tuple(platforms),
+                tags=check_labels("tag", tags),
+                properties=check_labels("property", properties),
+            )
+            (recorded,) = artefacts.search_images(connection, image_id=image_id)
+        return recorded
+
+    def images(
+        self,
+        *,
+        model: ModelRef | None = None,
+        digest: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+    ) -> list[ImageRecord]:
+        """The images that fit, the oldest first.
+
+        Args:
+            model: made from this version, or from any of the model's where none is named.
+            digest: with this digest.
+            tags: with these tags; None stands for any value.
+        """
+        with self._database.reading() as connection:
+            return artefacts.search_images(connection, model=model, digest=digest, tags=tags)
+
+    def delete_image(self, digest: str, reference: str | None = None) -> None:
+        """Forget an image, under one of its references or all; the image itself stays.
+
+        Raises:
+            NotFound: no such image is recorded.
+        """
+        with self._database.writing() as connection:
+            artefacts.delete_image(connection, digest, reference)
+
+    def record_graph(
+        self,
+        path: Path,
+        *,
+        model: ModelRef,
+        board: str,
+        cycles: int,
+        proof: Mapping[str, Any],
+    ) -> GraphRecord:
+        """Store an FPGA package and record what it was made from.
+
+        Args:
+            path: the package file.
+            model: the version it computes.
+            board: it was compiled for.
+            cycles: estimated clock cycles for one input.
+            proof: the compiler's summary of what it proved, as plain data.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: storing failed.
+        """
+        if not path.is_file():
+            raise RegistryError(f"there is no file {path}")
+        with self._blobs.incoming(path) as incoming:
+            self._blobs.put(incoming)
+        with self._database.writing() as connection:
+            self._hold_stored(incoming)
+            artefacts.insert_graph(
+                connection,
+                versions.find_id(connection, model),
+                digest=incoming.digest,
+                size=incoming.size,
+                board=board,
+                cycles=cycles,
+                proof=proof,
+            )
+            (recorded,) = artefacts.search_graphs(connection, digest=incoming.digest)
+        return recorded
+
+    def graphs(
+        self,
+        *,
+        model: ModelRef | None = None,
+        board: str | None = None,
+        digest: str | None = None,
+    ) -> list[GraphRecord]:
+        """The FPGA packages that fit, the oldest first."""
+        with self._database.reading() as connection:
+            return artefacts.search_graphs(connection, model=model, board=board, digest=digest)
+
+    def graph_file(self, graph: GraphRecord | str) -> Path:
+        """A local file with an FPGA package, verified against its digest on this very call.
+
+        Args:
+            graph: its record or digest.
+
+        Raises:
+            RegistryError: the file is missing or damaged.
+        """
+        return self._blobs.path(graph if isinstance(graph, str) else graph.digest)
+
+    def delete_graph(self, digest: str) -> None:
+        """Forget an FPGA package.
+
+        Raises:
+            NotFound: no such package is recorded.
+        """
+        with self._database.writing() as connection:
+            artefacts.delete_graph(connection, digest)
+
+    def _hold_stored(self, incoming: Incoming) -> None:
+        """Make sure, now that garbage collection is locked out, that it has not taken the file."""
+        if not self._blobs.exists(incoming.digest):
+            raise RegistryError(
+                f"the file {incoming.digest} was collected while it was registered",
+                hint="try again",
+            )

@@ -1,0 +1,93 @@
+"""Holds a package against ONNX Runtime, bit by bit, on every tensor both have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit_fpga.errors import GraphError, PackageError
+from edgekit_fpga.package import Package
+from edgekit_fpga.running import run
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many values were compared and how many differ; `tensors` has both for each tensor."""
+
+    compared: int
+    mismatches: int
+    tensors: Mapping[str, tuple[int, int]]
+
+
+def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comparison:
+    """Run package and model on the same inputs and compare every layer's integers.
+
+    Raises:
+        PackageError: the package was not made from this model.
+        GraphError: ONNX Runtime cannot run the model.
+        InputError: as `run`.
+    """
+    import hashlib
+
+    if package.manifest["model"] != "sha256:" + hashlib.sha256(model).hexdigest():
+        raise PackageError("the package was made from another model", "compile this one")
+    seen: dict[str, Array] = {}
+    outputs = run(package, inputs, observe=lambda name, value: seen.update({name: value}))
+    seen.update(outputs)
+    wanted = witness(model, inputs, list(seen))
+    tensors = {}
+    for name, reference in wanted.items():
+        ours = seen[name]
+        if reference.dtype.kind == "f":
+            differs = ~np.isclose(ours, reference, rtol=1e-5, atol=1e-6)
+        else:
+            differs = ours != reference
+        tensors[name] = (int(reference.size), int(differs.sum()))
+    return Comparison(
+        sum(size for size, _ in tensors.values()),
+        sum(wrong for _, wrong in tensors.values()),
+        tensors,
+    )
+
+
+def witness(model: bytes, inputs: Mapping[str, Array], names: list[str]) -> dict[str, Array]:
+    """What ONNX Runtime's integer operators give for those of `names` that the model has.
+
+    Raises:
+        GraphError: ONNX Runtime refuses the model.
+    """
+    import onnx
+    import onnxruntime
+
+    proto = onnx.load_model_from_string(model)
+    made = {name for node in proto.graph.node for name in node.output}
+    known = {value.name for value in proto.graph.output}
+    wanted = [name for name in names if name in made]
+    proto.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in wanted if name not in known
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        fixed = any(isinstance(i.shape[0], int) and i.shape[0] == 1 for i in session.get_inputs())
+        batch = len(next(iter(inputs.values())))
+        parts = range(batch) if fixed else [slice(None)]
+        runs = [
+            session.run(wanted, {k: v[i : i + 1] if fixed else v for k, v in inputs.items()})
+            for i in parts
+        ]
+    except Exception as error:
+        # ONNX Runtime raises a class of its own for each of its status codes
+        raise GraphError(f"ONNX Runtime cannot run the model: {error}") from error
+    return {
+        name: np.concatenate([made[index] for made in runs]) for index, name in enumerate(wanted)
+    }

@@ -1,0 +1,113 @@
+"""From an int8 ONNX graph to a package: a list of named passes over one intermediate form."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from edgekit_fpga import isa
+from edgekit_fpga.boards import load_board
+from edgekit_fpga.compiler import ir, passes
+from edgekit_fpga.compiler.allocate import allocate
+from edgekit_fpga.compiler.emit import emit
+from edgekit_fpga.compiler.importer import Imported, import_model
+from edgekit_fpga.compiler.proof import Proof, prove
+from edgekit_fpga.cycles import cycles
+from edgekit_fpga.package import FORMAT, Package, digests
+from edgekit_fpga.program import Program
+
+log = logging.getLogger(__name__)
+
+Pass = Callable[[ir.Graph], ir.Graph]
+
+# every pass leaves the values of all tensors that remain as they were; tests execute them all
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("fold", passes.fold),
+    ("expand-groups", passes.expand_groups),
+    ("fuse", passes.fuse),
+)
+
+
+def compile_model(model: bytes, board: str = "ecp5-85f") -> Package:
+    """Compile an int8 ONNX model (QOperator or QDQ) for a board.
+
+    Args:
+        model: the ONNX file's bytes.
+        board: the name of a board that comes with edgekit.
+
+    Raises:
+        GraphError: no ONNX model, or (`Refused`) one with nodes the NPU cannot run.
+        BoardError: no such board, or the model does not fit it.
+    """
+    target = load_board(board)
+    imported = import_model(model)
+    graph = imported.graph
+    for name, transform in PASSES:
+        graph = transform(graph)
+        log.info("%s: %d layers", name, len(graph.layers))
+    proof = prove(graph)
+    program = emit(graph, allocate(graph, target), target)
+    manifest = _manifest(model, imported, graph, program, proof)
+    manifest["board"] = target.as_dict()
+    estimate = [cycles(step, target.array) for step in program.instructions]
+    manifest["cycles"] = {"total": sum(estimate), "instructions": estimate}
+    return Package(manifest, target, program, imported.before, imported.after)
+
+
+def _manifest(
+    model: bytes, imported: Imported, graph: ir.Graph, program: Program, proof: Proof
+) -> dict[str, Any]:
+    stages = [
+        {"type": "cpu", "operations": len(imported.before)},
+        {"type": "npu", "layers": len(graph.layers)},
+        {"type": "cpu", "operations": len(imported.after)},
+    ]
+    kept = {name for layer in graph.layers for name in _named(layer)} | set(graph.inputs)
+    return {
+        "format": FORMAT,
+        "isa_version": isa.ISA_VERSION,
+        "model": "sha256:" + hashlib.sha256(model).hexdigest(),
+        "macs": imported.macs,
+        "stages": [stage for stage in stages if any(v for k, v in stage.items() if k != "type")],
+        "inputs": [
+            {"name": name, "type": kind, "shape": list(shape)}
+            for name, (kind, shape) in imported.inputs.items()
+        ],
+        "outputs": list(imported.outputs),
+        "before": [_operation(op) for op in imported.before],
+        "after": [_operation(op) for op in imported.after],
+        "tensors": {
+            name: {
+                "shape": list(graph.tensors[name].shape),
+                "graph_shape": list(imported.shapes.get(name, ())),
+                "scale": float(graph.tensors[name].quantization.scale),
+                "zero_point": graph.tensors[name].quantization.graph_zero_point,
+                "type": "uint8" if graph.tensors[name].quantization.unsigned else "int8",
+            }
+            for name in sorted(kept)
+        },
+        "npu": {
+            "inputs": list(graph.inputs),
+            "outputs": list(graph.outputs),
+            "resident": program.resident,
+            "placements": {name: vars(place) for name, place in program.placements.items()},
+            "traces": [vars(trace) for trace in program.traces],
+        },
+        "files": digests(program),
+        "proof": proof.as_dict(),
+    }
+
+
+def _named(layer: ir.Layer) -> list[str]:
+    post = layer.post
+    parts = [post.lookup, post.residual, post.pool]
+    return [layer.result, *(part.result for part in parts if part is not None)]
+
+
+def _operation(operation: Any) -> dict[str, Any]:
+    return {
+        "operator": operation.operator,
+        "inputs": list(operation.inputs),
+        "output": operation.output,
+        "attributes": dict(operation.attributes),
+    }

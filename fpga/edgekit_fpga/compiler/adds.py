@@ -1,0 +1,100 @@
+"""Constants of the adder for one QLinearAdd, from ONNX Runtime's float32 formula.
+
+ONNX Runtime on x86-64 with FMA computes, with ra = f32(sa / sc) and rb = f32(sb / sc),
+
+    rne(fma(A, ra, fma(B, rb, zc - fma(ra, za, f32(rb * zb)))))
+
+The inner fma depends on B alone: it becomes the add table. `expected` is the formula itself over
+all 65,536 pairs, and the proof holds the integers against it.
+"""
+
+import numpy as np
+
+from edgekit_fpga.arithmetic import TABLE_FRACTION, Int8, Int64, fixed_add, fused_multiply_add
+from edgekit_fpga.compiler.ir import Quantization, Residual
+
+BYTES = np.arange(256, dtype=np.uint8).view(np.int8)
+SHIFT_RANGE = range(16, 37)
+TABLE_LIMIT = 1 << 35
+
+
+def expected(first: Quantization, second: Quantization, result: Quantization) -> Int8:
+    """The formula's result for every pair of bytes: shape (256, 256), [first, second]."""
+    ratio_a, inner = _inner(first, second, result)
+    a = BYTES.astype(np.int64) + _offset(first)
+    total = fused_multiply_add(a[:, None], ratio_a, inner[None, :])
+    rounded = np.rint(total).astype(np.int64)
+    offset = _offset(result)
+    return (np.clip(rounded, -128 + offset, 127 + offset) - offset).astype(np.int8)
+
+
+def residual(
+    operand: str,
+    made: str,
+    first: Quantization,
+    second: Quantization,
+    result: Quantization,
+    *,
+    swapped: bool = False,
+) -> Residual | None:
+    """The adder's constants for `made` = first + second, `operand` being the one in memory.
+
+    Args:
+        operand: the tensor read through the table: the second, or the first where `swapped`.
+        made: the result's name.
+        first: quantization of the graph's first operand.
+        second: quantization of its second operand.
+        result: quantization of the sum.
+        swapped: the graph's second operand is the one that flows by, the first lies in memory.
+
+    Returns:
+        None where no constants reproduce the formula on all 65,536 pairs.
+    """
+    goal = expected(first, second, result)
+    ratio_a, inner = _inner(first, second, result)
+    offset = _offset(result)
+    if swapped:
+        ratio = np.float32(second.scale / result.scale)
+        base = inner[BYTES == 0].astype(np.float64)  # at stored byte 0 of the second operand
+        entries = (BYTES.astype(np.int64) + _offset(first)) * np.float64(ratio_a) + base
+        goal = goal.T
+    else:
+        ratio = ratio_a
+        entries = inner.astype(np.float64) + _offset(first) * np.float64(ratio_a)
+    fraction, exponent = np.frexp(ratio)
+    shift = 24 - int(exponent)
+    if shift not in SHIFT_RANGE:
+        shift = min(max(shift, SHIFT_RANGE[0]), SHIFT_RANGE[-1])
+    multiplier = round(float(ratio) * 2.0**shift)
+    table = np.rint(entries * 2.0**TABLE_FRACTION).astype(np.int64)
+    if multiplier >= 1 << 24 or np.abs(table).max() >= TABLE_LIMIT:
+        return None
+    made_sum = Residual(operand, made, table, multiplier, shift, -offset, -128, 127)
+    return made_sum if np.array_equal(all_pairs(made_sum), goal) else None
+
+
+def all_pairs(add: Residual) -> Int8:
+    """The adder's result for every pair of bytes: shape (256, 256), [flowing by, in memory]."""
+    entries = add.table[BYTES.view(np.uint8)]
+    grid = np.broadcast_to(BYTES[:, None], (256, 256))
+    return fixed_add(
+        grid, entries[None, :], add.multiplier, add.shift, add.offset, add.low, add.high
+    )
+
+
+def _inner(
+    first: Quantization, second: Quantization, result: Quantization
+) -> tuple[np.float32, Int64]:
+    ratio_a = np.float32(first.scale / result.scale)
+    ratio_b = np.float32(second.scale / result.scale)
+    zero_a, zero_b = np.float32(first.graph_zero_point), np.float32(second.graph_zero_point)
+    product = np.float32(ratio_b * zero_b)
+    shifted = fused_multiply_add(zero_a, ratio_a, product)
+    constant = np.float32(np.float32(result.graph_zero_point) - shifted)
+    b = BYTES.astype(np.int64) + _offset(second)
+    inner = fused_multiply_add(b, ratio_b, constant)
+    return ratio_a, inner
+
+
+def _offset(quantization: Quantization) -> int:
+    return 128 if quantization.unsigned else 0

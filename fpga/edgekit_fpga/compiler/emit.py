@@ -1,0 +1,277 @@
+"""From layers and placements to instructions and the memories they read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgekit_fpga import isa
+from edgekit_fpga.arithmetic import Float32, Int8, Int64, Multiplier
+from edgekit_fpga.boards import Board
+from edgekit_fpga.compiler import ir
+from edgekit_fpga.compiler.allocate import packable
+from edgekit_fpga.cycles import ceil_div
+from edgekit_fpga.errors import BoardError, Problem, Refused
+from edgekit_fpga.program import Placement, Program, Trace, pack_entry
+
+
+@dataclass
+class Memories:
+    """What the program needs in weight, requant and table memory, as it is collected."""
+
+    board: Board
+    weights: list[Int8] = field(default_factory=list)
+    words: int = 0
+    requant: list[Any] = field(default_factory=list)
+    tiles: int = 0
+    tables: list[Int64] = field(default_factory=list)
+
+    def add_weights(self, words: Int8) -> int:
+        """Append (words, O, I) weight words; returns where they start."""
+        start = self.words
+        self.weights.append(words)
+        self.words += len(words)
+        return start
+
+    def add_requant(self, bias: Int64, multiplier: Float32) -> int:
+        """Append entries, padded to whole tiles; returns the first tile."""
+        lanes = self.board.array.output_lanes
+        size = ceil_div(len(bias), lanes) * lanes
+        columns = np.zeros((3, size), np.int64)
+        columns[0, : len(bias)] = bias
+        for channel, value in enumerate(multiplier):
+            constants = Multiplier.of(float(value))
+            columns[1, channel], columns[2, channel] = constants.mantissa, constants.shift
+        start = self.tiles
+        self.requant.append(pack_entry(*columns))
+        self.tiles += size // lanes
+        return start
+
+    def add_table(self, entries: Int64) -> int:
+        """A table's first entry; equal tables are kept once."""
+        for index, known in enumerate(self.tables):
+            if np.array_equal(known, entries):
+                return index * isa.TABLE_ENTRIES
+        self.tables.append(entries)
+        return (len(self.tables) - 1) * isa.TABLE_ENTRIES
+
+
+def emit(graph: ir.Graph, placements: Mapping[str, Placement], board: Board) -> Program:
+    """The program of a graph whose tensors have their places.
+
+    Raises:
+        Refused: a multiplier the requantizer cannot hold.
+        BoardError: weights, tables or instructions that do not fit.
+    """
+    memories = Memories(board)
+    problems: list[Problem] = []
+    instructions: list[isa.Instruction] = []
+    traces = []
+    for layer in graph.layers:
+        try:
+            instructions.append(_instruction(graph, layer, placements, memories))
+        except ValueError as error:
+            problems.append(Problem(layer.node, type(layer).__name__, str(error)))
+        traces.append(_trace(layer))
+    if problems:
+        raise Refused(problems)
+    instructions.append(isa.End())
+    lanes = (board.array.output_lanes, board.array.reduction_lanes)
+    program = Program(
+        tuple(instructions),
+        np.concatenate([np.zeros((0, *lanes), np.int8), *memories.weights]),
+        memories.words,
+        np.concatenate([np.zeros(0, np.uint64), *memories.requant]),
+        np.concatenate([np.zeros(0, np.int64), *memories.tables]),
+        dict(placements),
+        tuple(traces),
+    )
+    _check_fit(program, memories, board)
+    return program
+
+
+def _check_fit(program: Program, memories: Memories, board: Board) -> None:
+    for what, need, have in (
+        ("weight words", memories.words, board.memory.weight_words),
+        ("requantization tiles", memories.tiles, board.memory.requant_tiles),
+        ("table entries", len(program.tables), board.memory.table_entries),
+        ("instructions", len(program.instructions), board.memory.instructions),
+    ):
+        if need > have:
+            raise BoardError(
+                f"the model needs {need} {what}, {board.name} has {have}", "use a larger board"
+            )
+
+
+def _trace(layer: ir.Layer) -> Trace:
+    post = layer.post
+    copied = isinstance(layer, ir.Copy) and (post.lookup or post.residual)
+    return Trace(
+        layer.node,
+        "" if copied else layer.result,
+        post.lookup.result if post.lookup else "",
+        post.residual.result if post.residual else "",
+        post.pool.result if post.pool else "",
+    )
+
+
+def _instruction(
+    graph: ir.Graph, layer: ir.Layer, placements: Mapping[str, Placement], memories: Memories
+) -> isa.Instruction:
+    lanes = memories.board.array.output_lanes
+    shape = graph.tensors[layer.result].shape
+    quantization = graph.tensors[layer.input].quantization
+    fields = _tensor("in", placements[layer.input]) | _tensor("out", placements[layer.output])
+    fields |= {
+        "out_height": shape[1],
+        "out_width": shape[2],
+        "out_granules": ceil_div(shape[0], lanes),
+        "pad_value": quantization.zero_point,
+    }
+    fields |= _post(layer.post, placements, memories)
+    if isinstance(layer, ir.Conv):
+        return _conv(graph, layer, fields, memories)
+    if isinstance(layer, ir.MaxPool):
+        if layer.window.taps > memories.board.array.window_taps:
+            raise ValueError(f"a window of {layer.window.taps} taps")
+        return isa.MaxPool(**fields | _window(layer.window) | {"pad_value": -128})
+    assert isinstance(layer, ir.Copy), layer
+    repeat = {"repeat_height": layer.repeat[0], "repeat_width": layer.repeat[1]}
+    return isa.Map(**fields | _window(layer.window) | repeat)
+
+
+def _tensor(role: str, place: Placement) -> dict[str, int]:
+    described = {
+        "base": place.base,
+        "row": place.row,
+        "pixel": place.pixel,
+        "rotation": place.rotation,
+    }
+    if role == "in":
+        described |= {"height": place.height, "width": place.width, "granules": place.pixel}
+    return {f"{role}_{name}": value for name, value in described.items()}
+
+
+def _window(window: ir.Window) -> dict[str, int]:
+    return {
+        "kernel_height": window.kernel[0],
+        "kernel_width": window.kernel[1],
+        "stride_height": window.stride[0],
+        "stride_width": window.stride[1],
+        "dilation_height": window.dilation[0],
+        "dilation_width": window.dilation[1],
+        "pad_top": window.pad[0],
+        "pad_left": window.pad[1],
+    }
+
+
+def _post(
+    post: ir.Post, placements: Mapping[str, Placement], memories: Memories
+) -> dict[str, int]:
+    fields: dict[str, int] = {}
+    if post.lookup:
+        entries = post.lookup.table.astype(np.int64) & 0xFF
+        fields |= {"table": 1, "table_base": memories.add_table(entries)}
+    if post.residual:
+        add = post.residual
+        fields |= {
+            "add": 1,
+            "add_table": memories.add_table(add.table),
+            "add_multiplier": add.multiplier,
+            "add_shift": add.shift,
+            "add_offset": add.offset,
+            "add_low": add.low,
+            "add_high": add.high,
+        } | _tensor("add", placements[add.operand])
+    if post.pool:
+        requant = post.pool.requant
+        constants = Multiplier.of(float(requant.multiplier[0]))
+        fields |= {
+            "pool": 1,
+            "pool_bias": post.pool.bias,
+            "pool_multiplier": constants.mantissa,
+            "pool_shift": constants.shift,
+            "pool_zero_point": requant.zero_point,
+            "pool_low": requant.low,
+            "pool_high": requant.high,
+        }
+    return fields
+
+
+def _conv(
+    graph: ir.Graph, layer: ir.Conv, fields: dict[str, int], memories: Memories
+) -> isa.Instruction:
+    array = memories.board.array
+    zero_point = graph.tensors[layer.input].quantization.zero_point
+    sums = layer.weights.reshape(len(layer.weights), -1).sum(axis=1, dtype=np.int64)
+    bias = layer.bias - zero_point * sums
+    if np.abs(bias).max() >= 1 << 31:
+        raise ValueError("a bias does not fit int32")
+    fields |= _window(layer.window) | {
+        "requant": memories.add_requant(bias, layer.requant.multiplier),
+        "zero_point": layer.requant.zero_point,
+        "low": layer.requant.low,
+        "high": layer.requant.high,
+    }
+    channels = graph.tensors[layer.input].shape[0]
+    if layer.groups > 1:
+        if layer.window.taps <= array.window_taps:
+            words = depthwise_words(layer.weights, *_lanes(memories))
+            steps = ceil_div(layer.window.taps, array.reduction_lanes)
+            start = memories.add_weights(words)
+            return isa.Depthwise(**fields, steps=steps, weights=start)
+        words = diagonal_words(layer.weights, *_lanes(memories))
+        start = memories.add_weights(words)
+        return isa.Conv(**fields, steps=layer.window.taps, advance=1, weights=start)
+    place = memories.board.array
+    dense = channels % place.output_lanes == 0 or _is_dense(fields, channels, place.output_lanes)
+    if dense and packable(graph, layer, memories.board):
+        words = packed_words(layer.weights, *_lanes(memories))
+        steps = ceil_div(layer.window.taps * channels, array.reduction_lanes)
+        start = memories.add_weights(words)
+        return isa.Pack(**fields, steps=steps, channels=channels, weights=start)
+    words = conv_words(layer.weights, *_lanes(memories))
+    steps = layer.window.taps * ceil_div(channels, array.reduction_lanes)
+    return isa.Conv(**fields, steps=steps, weights=memories.add_weights(words))
+
+
+def _is_dense(fields: Mapping[str, int], channels: int, lanes: int) -> bool:
+    return fields["in_row"] == ceil_div(fields["in_width"] * channels, lanes)
+
+
+def _lanes(memories: Memories) -> tuple[int, int]:
+    return memories.board.array.output_lanes, memories.board.array.reduction_lanes
+
+
+def conv_words(weights: Int8, outputs: int, reduction: int) -> Int8:
+    """CONV: tile, tap, channel block, (o, i) from weights (M, C, KH, KW)."""
+    made, channels, high, wide = weights.shape
+    tiles, blocks = ceil_div(made, outputs), ceil_div(channels, reduction)
+    full = np.zeros((tiles * outputs, high, wide, blocks * reduction), np.int8)
+    full[:made, :, :, :channels] = weights.transpose(0, 2, 3, 1)
+    split = full.reshape(tiles, outputs, high * wide, blocks, reduction)
+    return split.transpose(0, 2, 3, 1, 4).reshape(-1, outputs, reduction)
+
+
+def packed_words(weights: Int8, outputs: int, reduction: int) -> Int8:
+    """PACK: tile, step, (o, i) over the patch ky, kx, c."""
+    flat = weights.transpose(0, 2, 3, 1).reshape(len(weights), -1, 1, 1)
+    return conv_words(flat, outputs, reduction)
+
+
+def depthwise_words(weights: Int8, outputs: int, reduction: int) -> Int8:
+    """DWCONV: tile, step, (o, i), lane i holding a tap."""
+    return conv_words(weights.reshape(len(weights), -1, 1, 1), outputs, reduction)
+
+
+def diagonal_words(weights: Int8, outputs: int, reduction: int) -> Int8:
+    """CONV with advance 1: tile, tap, (o, i), only i = o is not zero."""
+    made, _, high, wide = weights.shape
+    tiles = ceil_div(made, outputs)
+    full = np.zeros((tiles * outputs, high * wide), np.int8)
+    full[:made] = weights.reshape(made, -1)
+    words = np.zeros((tiles, high * wide, outputs, reduction), np.int8)
+    lane = np.arange(outputs)
+    words[:, :, lane, lane] = full.reshape(tiles, outputs, -1).transpose(0, 2, 1)
+    return words.reshape(-1, outputs, reduction)

@@ -1,0 +1,184 @@
+"""The compiler's one intermediate form: quantized tensors and a list of layers over them.
+
+Every tensor is a signed int8 array of shape (C, H, W); a uint8 tensor is stored minus 128, as the
+NPU stores it. A layer carries the constants of its requantization, so a graph can be executed
+(`compiler.execute`) and compared after every pass.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit_fpga.arithmetic import Float32, Int8, Int64
+from edgekit_fpga.errors import FpgaError
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale * (q - zero_point), q stored signed; `unsigned`: the graph says uint8."""
+
+    scale: np.float32
+    zero_point: int
+    unsigned: bool
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.scale) or self.scale <= 0:
+            raise FpgaError(f"scale {self.scale} is not a positive number")
+        if not -128 <= self.zero_point <= 127:
+            raise FpgaError(f"zero point {self.zero_point} is outside int8")
+
+    @property
+    def graph_zero_point(self) -> int:
+        """The zero point as the ONNX graph has it."""
+        return self.zero_point + (128 if self.unsigned else 0)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An activation tensor: its name in the ONNX graph, (C, H, W), its quantization."""
+
+    name: str
+    shape: Shape
+    quantization: Quantization
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel, stride and dilation as (height, width); padding at the top and left."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad: tuple[int, int] = (0, 0)
+
+    @property
+    def taps(self) -> int:
+        """How many input elements a window covers in a channel."""
+        return self.kernel[0] * self.kernel[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Requant:
+    """Multiplier (float32, one a channel), zero point and clamp of a requantization."""
+
+    multiplier: Float32
+    zero_point: int
+    low: int = -128
+    high: int = 127
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """The fused add: its other operand, the add table and product constants, its result."""
+
+    operand: str
+    result: str
+    table: Int64
+    multiplier: int
+    shift: int
+    offset: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """A fused 256-entry table, indexed by the value's byte, and the tensor it makes."""
+
+    result: str
+    table: Int8
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalPool:
+    """The fused average over all pixels: bias (-zero point * pixels), requantization, result."""
+
+    result: str
+    bias: int
+    requant: Requant
+
+
+@dataclass(frozen=True, eq=False)
+class Post:
+    """What follows a layer's own result before it is written; each part may be missing."""
+
+    lookup: Lookup | None = None
+    residual: Residual | None = None
+    pool: GlobalPool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One step: `inputs` to `result`, then `post`; the last result is what is written."""
+
+    node: str
+    input: str
+    result: str
+    post: Post = field(default=Post(), kw_only=True)
+
+    @property
+    def output(self) -> str:
+        """The tensor that reaches memory."""
+        for part in (self.post.pool, self.post.residual, self.post.lookup):
+            if part is not None:
+                return part.result
+        return self.result
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All tensors read from memory."""
+        residual = self.post.residual
+        return (self.input, residual.operand) if residual else (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Layer):
+    """Convolution; weights (M, C / groups, KH, KW) int8, bias (M,) without the zero point's part."""
+
+    weights: NDArray[np.int8]
+    bias: Int64
+    requant: Requant
+    window: Window
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Layer):
+    """The largest value of each window."""
+
+    window: Window
+
+
+@dataclass(frozen=True, eq=False)
+class Copy(Layer):
+    """Moves elements; with `post` it is the stand-alone table or add."""
+
+    window: Window = Window()
+    repeat: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(Layer):
+    """(C, H, W) to (C * H * W, 1, 1) in that order; must vanish into the layer that follows."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Tensors by name, layers in an order that can be executed, inputs and outputs by name."""
+
+    tensors: Mapping[str, Tensor]
+    layers: tuple[Layer, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def users(self, tensor: str) -> list[Layer]:
+        """The layers that read `tensor` from memory."""
+        return [layer for layer in self.layers if tensor in layer.inputs]
+
+    def with_layers(self, layers: tuple[Layer, ...]) -> "Graph":
+        """The same graph with other layers."""
+        return replace(self, layers=layers)

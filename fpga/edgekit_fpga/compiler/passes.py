@@ -1,0 +1,147 @@
+"""Passes over the intermediate form that leave every remaining tensor's values unchanged."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgekit_fpga.compiler import adds, ir
+from edgekit_fpga.errors import Problem, Refused
+
+POOL_LIMIT = 1 << 24
+
+
+def fold(graph: ir.Graph) -> ir.Graph:
+    """Flatten vanishes into the dense layers behind it, whose kernel becomes the whole input."""
+    flattens = {l.result: l for l in graph.layers if isinstance(l, ir.Flatten)}
+    problems = []
+    layers: list[ir.Layer] = []
+    for layer in graph.layers:
+        if isinstance(layer, ir.Flatten):
+            continue
+        behind = flattens.get(layer.input)
+        if behind is None:
+            layers.append(layer)
+        elif isinstance(layer, ir.Conv) and layer.groups == 1 and layer.window == ir.Window():
+            shape = graph.tensors[behind.input].shape
+            weights = layer.weights.reshape(len(layer.weights), *shape)
+            window = ir.Window(kernel=shape[1:])
+            layers.append(replace(layer, input=behind.input, weights=weights, window=window))
+        else:
+            problems.append(Problem(behind.node, "Flatten", f"{layer.node} follows, no dense layer"))
+    problems += [
+        Problem(flattens[name].node, "Flatten", "its result is an output of the NPU")
+        for name in graph.outputs
+        if name in flattens
+    ]
+    if problems:
+        raise Refused(problems)
+    return graph.with_layers(tuple(layers))
+
+
+def fuse(graph: ir.Graph) -> ir.Graph:
+    """Tables, adds and global averages join the layer that makes their operand."""
+    layers = list(graph.layers)
+    position = 0
+    while position < len(layers):
+        layer = layers[position]
+        joined = _joined(graph.with_layers(tuple(layers)), layer)
+        if joined is None:
+            position += 1
+        else:
+            host, together = joined
+            layers[layers.index(host)] = together
+            del layers[position]
+    return graph.with_layers(tuple(layers))
+
+
+def _joined(graph: ir.Graph, layer: ir.Layer) -> tuple[ir.Layer, ir.Layer] | None:
+    if isinstance(layer, ir.Copy) and layer.window == ir.Window() and layer.repeat == (1, 1):
+        if layer.post.lookup:
+            host = _host(graph, layer.input)
+            if host and host.post == ir.Post():
+                return host, replace(host, post=ir.Post(lookup=layer.post.lookup))
+        if layer.post.residual:
+            return _join_add(graph, layer, layer.post.residual)
+    if isinstance(layer, ir.Conv) and is_global_average(graph, layer):
+        host = _host(graph, layer.input)
+        if isinstance(host, ir.Conv) and host.post.pool is None:
+            channels, height, width = graph.tensors[layer.input].shape
+            pixels = height * width
+            requant = replace(layer.requant, multiplier=layer.requant.multiplier[:1])
+            pool = ir.GlobalPool(
+                layer.result, -graph.tensors[layer.input].quantization.zero_point * pixels, requant
+            )
+            return host, replace(host, post=replace(host.post, pool=pool))
+    return None
+
+
+def _join_add(
+    graph: ir.Graph, layer: ir.Layer, add: ir.Residual
+) -> tuple[ir.Layer, ir.Layer] | None:
+    """The add joins whichever operand is made last; the other one is in memory by then."""
+    order = {made.output: index for index, made in enumerate(graph.layers)}
+    first, second = layer.input, add.operand
+    swapped = order.get(second, -1) > order.get(first, -1)
+    flowing, resting = (second, first) if swapped else (first, second)
+    host = _host(graph, flowing)
+    if host is None or host.post.residual or host.post.pool or flowing == resting:
+        return None
+    if swapped:
+        tensors = graph.tensors
+        other = adds.residual(
+            resting,
+            add.result,
+            tensors[first].quantization,
+            tensors[second].quantization,
+            tensors[add.result].quantization,
+            swapped=True,
+        )
+        if other is None:
+            return None
+        add = replace(other, low=add.low, high=add.high)
+    return host, replace(host, post=replace(host.post, residual=add))
+
+
+def _host(graph: ir.Graph, tensor: str) -> ir.Layer | None:
+    """The layer that makes `tensor`, if nobody else needs it in memory."""
+    if tensor in graph.outputs or len(graph.users(tensor)) != 1:
+        return None
+    return next((layer for layer in graph.layers if layer.output == tensor), None)
+
+
+def is_global_average(graph: ir.Graph, layer: ir.Conv) -> bool:
+    """Whether the layer sums all pixels of each channel and nothing else."""
+    channels, height, width = graph.tensors[layer.input].shape
+    return (
+        layer.groups == channels == len(layer.weights)
+        and layer.window == ir.Window((height, width))
+        and bool((layer.weights == 1).all())
+        and not layer.bias.any()
+        and bool((layer.requant.multiplier == layer.requant.multiplier[0]).all())
+        and layer.post == ir.Post()
+        and height * width * 255 < POOL_LIMIT
+        and height * width > 1
+        and graph.tensors[layer.result].shape == (channels, 1, 1)
+    )
+
+
+def expand_groups(graph: ir.Graph) -> ir.Graph:
+    """Grouped convolutions that are not depthwise become dense ones with zeros between groups."""
+    layers = []
+    for layer in graph.layers:
+        if isinstance(layer, ir.Conv) and layer.groups > 1:
+            channels = graph.tensors[layer.input].shape[0]
+            if not layer.groups == channels == len(layer.weights):
+                layers.append(_dense_groups(layer, channels))
+                continue
+        layers.append(layer)
+    return graph.with_layers(tuple(layers))
+
+
+def _dense_groups(layer: ir.Conv, channels: int) -> ir.Conv:
+    made, per_group = layer.weights.shape[:2]
+    weights = np.zeros((made, channels, *layer.weights.shape[2:]), np.int8)
+    for channel in range(made):
+        start = channel // (made // layer.groups) * per_group
+        weights[channel, start : start + per_group] = layer.weights[channel]
+    return replace(layer, weights=weights, groups=1)

@@ -1,0 +1,407 @@
+"""The meaning of a program: every instruction on activation memory, in numpy.
+
+Normative: the RTL is held against it bit by bit. It works tensor by tensor over a batch, reads and
+writes activation memory by the instructions' own descriptors, and computes with exact integers.
+Sums run in float32 or float64 only where every partial sum is an integer they hold exactly.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit_fpga import isa
+from edgekit_fpga.arithmetic import (
+    Int8,
+    Int64,
+    fixed_add,
+    float_requantize,
+    requantize,
+    round_fixed,
+)
+from edgekit_fpga.boards import Array
+from edgekit_fpga.errors import IsaError
+from edgekit_fpga.program import Placement, Program, unpack_entry
+
+Indices = NDArray[np.int64]
+Numbers = NDArray[Any]
+FLOAT32_EXACT = 1 << 24
+
+
+@dataclass(frozen=True)
+class Region:
+    """A tensor's place as an instruction describes it."""
+
+    base: int
+    row: int
+    pixel: int
+    rotation: int
+    height: int
+    width: int
+    granules: int
+
+
+@dataclass(eq=False)
+class Machine:
+    """A program bound to an array: weights and tables unpacked once, then run on any batch.
+
+    Args:
+        program: what to run.
+        array: the array it was compiled for.
+        granules: size of activation memory, granules a bank.
+        exact: requantize in integers as the hardware does, not through float32. The two are equal
+            (the package's proof says so for each of its channels); the integers are slower.
+    """
+
+    program: Program
+    array: Array
+    granules: int
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        self._bias, self._mantissa, self._shift = unpack_entry(self.program.requant)
+        self._multiplier = np.ldexp(self._mantissa.astype(np.float64), -self._shift).astype(
+            np.float32
+        )
+        self._weights: dict[int, tuple[Numbers, Int64]] = {}
+
+    def run(
+        self,
+        inputs: Mapping[str, Int8],
+        outputs: tuple[str, ...],
+        observe: Callable[[str, Int8], None] | None = None,
+    ) -> dict[str, Int8]:
+        """Run the program on a batch.
+
+        Args:
+            inputs: tensor name -> stored int8 (N, C, H, W), for every tensor the program reads.
+            outputs: the tensors to read from memory at the end.
+            observe: called with the name and value of every tensor an instruction makes.
+
+        Returns:
+            Tensor name -> int8 (N, C, H, W).
+        """
+        batch = len(next(iter(inputs.values())))
+        lanes = self.array.output_lanes
+        memory = np.zeros((batch, self.array.banks * self.granules, lanes), np.int8)
+        places = self.program.placements
+        for name, value in inputs.items():
+            self._store(memory, places[name], value)
+        weights = np.zeros((0, lanes, self.array.reduction_lanes), np.int8)
+        weights = self.program.weights[: self.program.resident]
+        streamed = self.program.resident
+        step = 0
+        for index, instruction in enumerate(self.program.instructions):
+            if isinstance(instruction, isa.End):
+                break
+            if isinstance(instruction, isa.Load):
+                weights = weights.copy()
+                end = instruction.weights + instruction.count
+                if len(weights) < end:
+                    missing = np.zeros((end - len(weights), *weights.shape[1:]), np.int8)
+                    weights = np.concatenate([weights, missing])
+                part = self.program.weights[streamed : streamed + instruction.count]
+                weights[instruction.weights : end] = part
+                streamed += instruction.count
+                continue
+            assert isinstance(instruction, isa.Layer)
+            made = self._layer(index, instruction, memory, weights)
+            if observe is not None:
+                self._observe(step, made, observe)
+            step += 1
+        return {name: self._fetch(memory, places[name]) for name in outputs}
+
+    # --- memory -----------------------------------------------------------------------------
+
+    def _indices(self, region: Region) -> Indices:
+        return _granule_indices(region, self.array.banks, self.granules)
+
+    def _read(self, memory: Int8, region: Region) -> Int8:
+        """(N, H, W, granules * O) of a region."""
+        part: Int8 = memory[:, self._indices(region)]
+        return part.reshape(*part.shape[:3], -1)
+
+    def _write(self, memory: Int8, region: Region, value: Int8) -> None:
+        lanes = self.array.output_lanes
+        split = value.reshape(*value.shape[:3], region.granules, lanes)
+        memory[:, self._indices(region)] = split
+
+    def _read_dense(self, memory: Int8, region: Region, channels: int) -> Int8:
+        lanes = self.array.output_lanes
+        count = -(-region.width * channels // lanes)
+        rows = Region(
+            region.base, region.row, 1, region.rotation, region.height, count, 1
+        )
+        flat = self._read(memory, rows).reshape(len(memory), region.height, -1)
+        used = flat[:, :, : region.width * channels]
+        return used.reshape(len(memory), region.height, region.width, channels)
+
+    def _store(self, memory: Int8, place: Placement, value: Int8) -> None:
+        batch, channels, height, width = value.shape
+        lanes = self.array.output_lanes
+        pixels = value.transpose(0, 2, 3, 1)
+        if place.dense:
+            count = -(-width * channels // lanes)
+            flat = np.zeros((batch, height, count * lanes), np.int8)
+            flat[:, :, : width * channels] = pixels.reshape(batch, height, -1)
+            region = Region(place.base, place.row, 1, place.rotation, height, count, 1)
+            self._write(memory, region, flat.reshape(batch, height, count, lanes))
+            return
+        granules = -(-channels // lanes)
+        padded = np.zeros((batch, height, width, granules * lanes), np.int8)
+        padded[..., :channels] = pixels
+        self._write(memory, _region(place, granules), padded)
+
+    def _fetch(self, memory: Int8, place: Placement) -> Int8:
+        region = _region(place, -(-place.channels // self.array.output_lanes))
+        value = self._read(memory, region)[..., : place.channels]
+        return np.ascontiguousarray(value.transpose(0, 3, 1, 2))
+
+    # --- instructions -----------------------------------------------------------------------
+
+    def _layer(
+        self, index: int, layer: isa.Layer, memory: Int8, weights: Int8
+    ) -> dict[str, Int8]:
+        """Carry out one instruction; the values of its steps by the name of the step."""
+        made: dict[str, Int8] = {}
+        out = Region(
+            layer.out_base,
+            layer.out_row,
+            layer.out_pixel,
+            layer.out_rotation,
+            layer.out_height,
+            layer.out_width,
+            layer.out_granules,
+        )
+        second = None
+        if layer.add or isinstance(layer, isa.Multiply):
+            place = Region(
+                layer.add_base, layer.add_row, layer.add_pixel, layer.add_rotation,
+                out.height, out.width, out.granules,
+            )  # fmt: skip
+            second = self._read(memory, place)
+        value = made["own"] = self._own(index, layer, memory, weights, second)
+        if layer.table:
+            entries = self.program.tables[layer.table_base : layer.table_base + 256]
+            value = made["table"] = entries.astype(np.uint8).view(np.int8)[value.view(np.uint8)]
+        if layer.add:
+            assert second is not None
+            value = made["add"] = self._add(layer, value, second)
+        if layer.pool:
+            value = made["pool"] = self._pool(layer, value)
+            out = Region(out.base, out.row, out.pixel, out.rotation, 1, 1, out.granules)
+        self._write(memory, out, value)
+        return made
+
+    def _own(
+        self, index: int, layer: isa.Layer, memory: Int8, weights: Int8, second: Int8 | None
+    ) -> Int8:
+        if isinstance(layer, isa.Conv | isa.Pack | isa.Depthwise):
+            return self._requantize(layer, self._accumulate(index, layer, memory, weights))
+        source = self._read(memory, _input(layer, layer.in_granules))
+        if isinstance(layer, isa.MaxPool):
+            taps = [tap for _, _, tap in _taps(layer, source)]
+            return np.maximum.reduce(taps)
+        if isinstance(layer, isa.Multiply):
+            assert second is not None
+            first = source.astype(np.int64) - layer.in_zero_point
+            return self._requantize(layer, first * (second.astype(np.int64) - layer.add_zero_point))
+        assert isinstance(layer, isa.Map)
+        return _mapped(layer, source)
+
+    def _accumulate(
+        self,
+        index: int,
+        layer: isa.Conv | isa.Pack | isa.Depthwise,
+        memory: Int8,
+        weights: Int8,
+    ) -> Numbers:
+        """The accumulators (N, H, W, tiles * O) without bias, exact integers in some dtype."""
+        lanes, reduction = self.array.output_lanes, self.array.reduction_lanes
+        used = weights[layer.weights : layer.weights + layer.out_granules * layer.steps]
+        if len(used) < layer.out_granules * layer.steps:
+            raise IsaError(f"instruction {index} reads weights beyond their memory")
+        tiles = used.reshape(layer.out_granules, layer.steps, lanes, reduction)
+        if isinstance(layer, isa.Depthwise):
+            return self._depthwise(layer, memory, tiles)
+        taps = layer.kernel_height * layer.kernel_width
+        if isinstance(layer, isa.Conv) and layer.advance:
+            return self._diagonal(layer, memory, tiles, taps)
+        if isinstance(layer, isa.Pack):
+            channels = layer.channels
+            source = self._read_dense(memory, _input(layer, 1), channels)
+            matrix = tiles.transpose(1, 3, 0, 2).reshape(layer.steps * reduction, -1)
+            matrix = matrix[: taps * channels].reshape(taps, channels, -1)
+        else:
+            source = self._read(memory, _input(layer, layer.in_granules))
+            blocks = layer.steps // taps
+            matrix = tiles.reshape(layer.out_granules, taps, blocks, lanes, reduction)
+            matrix = matrix.transpose(1, 2, 4, 0, 3).reshape(taps, blocks * reduction, -1)
+            matrix = matrix[:, : source.shape[-1]]
+        kind = _exact_float(matrix)
+        factors = matrix.astype(kind)
+        padded = _padded(layer, source).astype(kind)
+        size = (len(source) * layer.out_height * layer.out_width, source.shape[-1])
+        total = np.zeros((size[0], factors.shape[-1]), kind)
+        for number, (_, _, tap) in enumerate(_slices(layer, padded)):
+            total += tap.reshape(size) @ factors[number]
+        return total.reshape(len(source), layer.out_height, layer.out_width, -1)
+
+    def _depthwise(self, layer: isa.Depthwise, memory: Int8, tiles: Int8) -> Numbers:
+        source = self._read(memory, _input(layer, layer.out_granules))
+        factors = tiles.transpose(1, 3, 0, 2).reshape(-1, source.shape[-1]).astype(np.float32)
+        shape = (len(source), layer.out_height, layer.out_width, source.shape[-1])
+        total = np.zeros(shape, np.float32)
+        padded = _padded(layer, source).astype(np.float32)
+        for number, (_, _, tap) in enumerate(_slices(layer, padded)):
+            total += tap * factors[number]
+        return total
+
+    def _diagonal(self, layer: isa.Conv, memory: Int8, tiles: Int8, taps: int) -> Numbers:
+        lanes = self.array.output_lanes
+        if layer.advance != 1 or layer.steps != taps:
+            raise IsaError(f"CONV: advance={layer.advance} with {layer.steps} steps")
+        source = self._read(memory, _input(layer, layer.in_granules))
+        shape = (len(source), layer.out_height, layer.out_width, layer.out_granules, lanes)
+        total = np.zeros(shape, np.int64)
+        padded = _padded(layer, source)
+        factors = tiles[..., :lanes].astype(np.int64)
+        for number, (_, _, tap) in enumerate(_slices(layer, padded)):
+            granules = tap.reshape(*tap.shape[:3], -1, lanes)[..., : layer.out_granules, :]
+            total += np.einsum("nyxti,toi->nyxto", granules.astype(np.int64), factors[:, number])
+        return total.reshape(*shape[:3], -1)
+
+    def _requantize(self, layer: isa.Layer, total: Numbers) -> Int8:
+        lanes = self.array.output_lanes
+        used = slice(layer.requant * lanes, (layer.requant + layer.out_granules) * lanes)
+        limits = layer.zero_point, layer.low, layer.high
+        if self.exact or total.dtype == np.int64:
+            whole = total.astype(np.int64) + self._bias[used]
+            return requantize(whole, self._mantissa[used], self._shift[used], *limits)
+        bias = self._bias[used]
+        if np.abs(bias).max(initial=0) >= FLOAT32_EXACT // 2:
+            total = total.astype(np.float64)
+        total += bias.astype(total.dtype)
+        return float_requantize(total, self._multiplier[used], *limits)
+
+    def _add(self, layer: isa.Layer, value: Int8, second: Int8) -> Int8:
+        entries = self.program.tables[layer.add_table : layer.add_table + 256]
+        grid = np.arange(256, dtype=np.uint8).view(np.int8)
+        pairs = fixed_add(
+            np.broadcast_to(grid[:, None], (256, 256)),
+            entries[None, :],
+            layer.add_multiplier,
+            layer.add_shift,
+            layer.add_offset,
+            layer.add_low,
+            layer.add_high,
+        )
+        index = value.view(np.uint8).astype(np.uint16) << 8 | second.view(np.uint8)
+        return pairs.reshape(-1)[index]
+
+    def _pool(self, layer: isa.Layer, value: Int8) -> Int8:
+        total = value.sum(axis=(1, 2), dtype=np.int64, keepdims=True) + layer.pool_bias
+        rounded = round_fixed(total * layer.pool_multiplier, layer.pool_shift)
+        limited = np.clip(rounded + layer.pool_zero_point, layer.pool_low, layer.pool_high)
+        return limited.astype(np.int8)
+
+    def _observe(
+        self, step: int, made: Mapping[str, Int8], observe: Callable[[str, Int8], None]
+    ) -> None:
+        trace = self.program.traces[step]
+        for kind, value in made.items():
+            name = getattr(trace, kind)
+            if name:
+                observe(name, value.transpose(0, 3, 1, 2))
+
+
+def _region(place: Placement, granules: int) -> Region:
+    return Region(
+        place.base, place.row, place.pixel, place.rotation, place.height, place.width, granules
+    )
+
+
+def _input(layer: isa.Layer, granules: int) -> Region:
+    return Region(
+        layer.in_base,
+        layer.in_row,
+        layer.in_pixel,
+        layer.in_rotation,
+        layer.in_height,
+        layer.in_width,
+        granules,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _granule_indices(region: Region, banks: int, granules: int) -> Indices:
+    """Flat granule numbers (H, W, granules), bank-major: bank * size + granule in the bank."""
+    line = np.arange(region.height) + region.rotation
+    row = line % banks * granules + region.base + line // banks * region.row
+    inside = region.base + line // banks * region.row
+    pixel = np.arange(region.width) * region.pixel
+    part = np.arange(region.granules)
+    last = int(inside.max(initial=0)) + int(pixel.max(initial=0)) + region.granules
+    if last > granules:
+        raise IsaError(f"a tensor at {region.base} reaches beyond activation memory")
+    return row[:, None, None] + pixel[None, :, None] + part[None, None, :]
+
+
+def _padded(layer: isa.Layer, source: Int8) -> Int8:
+    """The part of the plane the windows touch, `pad_value` outside the input."""
+    need_h = (layer.out_height - 1) * layer.stride_height + (
+        layer.kernel_height - 1
+    ) * layer.dilation_height
+    need_w = (layer.out_width - 1) * layer.stride_width + (
+        layer.kernel_width - 1
+    ) * layer.dilation_width
+    return _plane(source, -layer.pad_top, -layer.pad_left, need_h + 1, need_w + 1, layer.pad_value)
+
+
+def _plane(source: Int8, top: int, left: int, height: int, width: int, pad: int) -> Int8:
+    """Rows top ... top + height - 1 and columns likewise of (N, H, W, C), padded."""
+    batch, rows, columns, channels = source.shape
+    if (top, left, height, width) == (0, 0, rows, columns):
+        return source
+    plane = np.full((batch, height, width, channels), pad, np.int8)
+    y, x = max(-top, 0), max(-left, 0)
+    part = source[:, max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    plane[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+    return plane
+
+
+def _slices(layer: isa.Layer, plane: Numbers) -> list[tuple[int, int, Numbers]]:
+    """The elements under each tap, (N, out_height, out_width, C), taps in order ky, kx."""
+    out = []
+    for ky in range(layer.kernel_height):
+        for kx in range(layer.kernel_width):
+            y, x = ky * layer.dilation_height, kx * layer.dilation_width
+            rows = slice(y, y + (layer.out_height - 1) * layer.stride_height + 1, layer.stride_height)
+            columns = slice(x, x + (layer.out_width - 1) * layer.stride_width + 1, layer.stride_width)
+            out.append((ky, kx, plane[:, rows, columns]))
+    return out
+
+
+def _taps(layer: isa.Layer, source: Int8) -> list[tuple[int, int, Int8]]:
+    return _slices(layer, _padded(layer, source))
+
+
+def _mapped(layer: isa.Map, source: Int8) -> Int8:
+    rows = np.arange(layer.out_height) // layer.repeat_height * layer.stride_height - layer.pad_top
+    columns = np.arange(layer.out_width) // layer.repeat_width * layer.stride_width - layer.pad_left
+    inside_y = (rows >= 0) & (rows < source.shape[1])
+    inside_x = (columns >= 0) & (columns < source.shape[2])
+    picked = source[:, np.where(inside_y, rows, 0)][:, :, np.where(inside_x, columns, 0)]
+    inside = inside_y[:, None] & inside_x[None, :]
+    result: Int8 = np.where(inside[None, :, :, None], picked, np.int8(layer.pad_value))
+    return result
+
+
+def _exact_float(matrix: Int8) -> type[np.float32] | type[np.float64]:
+    """float32 where every partial sum with int8 inputs is an integer below 2^24."""
+    bound = np.abs(matrix.astype(np.int64)).sum(axis=(0, 1)).max(initial=0) * 128
+    # half of the room is for the bias, which joins the sum before it is rounded
+    return np.float32 if bound < FLOAT32_EXACT // 2 else np.float64

@@ -1,0 +1,5 @@
+"""A model behind HTTP and local MQTT, in the Open Inference Protocol V2."""
+
+from edgekit_runtime.scorer.serve import serve
+
+__all__ = ["serve"]

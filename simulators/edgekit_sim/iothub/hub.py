@@ -1,0 +1,233 @@
+"""The hub itself: the parts put together, and what happens between a device and the service."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from urllib.parse import quote, unquote
+
+import orjson
+
+from edgekit_sim.iothub.access import Gatekeeper, load_policies
+from edgekit_sim.iothub.configurations import Configurations
+from edgekit_sim.iothub.errors import HubFault
+from edgekit_sim.iothub.events import EventLog
+from edgekit_sim.iothub.faults import Faults
+from edgekit_sim.iothub.identities import Identity
+from edgekit_sim.iothub.methods import Methods
+from edgekit_sim.iothub.mqtt.connection import DeviceConnection
+from edgekit_sim.iothub.mqtt.packets import Malformed
+from edgekit_sim.iothub.mqtt.sessions import DESIRED, METHODS, TWIN, Sessions
+from edgekit_sim.iothub.registry import Registry
+from edgekit_sim.iothub.store import Store
+from edgekit_sim.iothub.twins import Json, timestamp
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0  # how often keep-alive and token expiry are looked at
+_TWIN_GET = re.compile(r"\$iothub/twin/GET/\?\$rid=([^&]*)")
+_TWIN_PATCH = re.compile(r"\$iothub/twin/PATCH/properties/reported/\?\$rid=([^&]*)")
+_METHOD_RESPONSE = re.compile(r"\$iothub/methods/res/(-?\d{1,9})/\?\$rid=([^&]*)")
+
+
+class Hub:
+    """One IoT Hub.
+
+    Args:
+        store: its state.
+        hostnames: what clients may call it in tokens.
+
+    Attributes:
+        registry: devices, modules and twins.
+        configurations: automatic deployments and configurations.
+        events: what devices sent.
+        sessions: what is remembered of MQTT clients.
+        methods: direct method calls under way.
+        faults: faults in force.
+        gatekeeper: checks tokens.
+        open_connections: all device connections, also those that have not said who they are.
+    """
+
+    def __init__(self, store: Store, hostnames: Iterable[str]) -> None:
+        self.store = store
+        self.registry = Registry(store)
+        self.events = EventLog(store)
+        self.sessions = Sessions(store)
+        self.methods = Methods(self.sessions)
+        self.faults = Faults()
+        self.gatekeeper = Gatekeeper(self.registry, load_policies(store), hostnames)
+        self.configurations = Configurations(store, self.registry)
+        self.open_connections: set[DeviceConnection] = set()
+        self._connections: dict[str, DeviceConnection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.registry.on_desired.append(self._notify_desired)
+        self.registry.on_removed.append(self._remove)
+
+    def start(self, failed: Callable[[Exception], None]) -> None:
+        """Begin to write and to sweep; `failed` is called when the disk refuses."""
+        self.store.start(failed)
+        self._spawn(self._sweep())
+
+    async def stop(self) -> None:
+        """Close all connections and write what is queued."""
+        for connection in list(self.open_connections):
+            connection.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.store.close()
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- connections
+
+    def connected(self, connection: DeviceConnection) -> None:
+        """A client has proved who it is; an older connection of the same gives way."""
+        identity = connection.identity
+        assert identity is not None
+        assert connection.session is not None
+        older = self._connections.get(identity.client_id)
+        self._connections[identity.client_id] = connection
+        if older is not None:
+            older.abort()
+        connection.session.wire = connection
+        identity.connected = True
+        identity.state_changed = identity.last_activity = timestamp()
+
+    def disconnected(self, connection: DeviceConnection, will: tuple[str, bytes] | None) -> None:
+        """A client has gone; with a will that it did not take back."""
+        identity, session = connection.identity, connection.session
+        assert identity is not None
+        if will is not None:
+            self._publish_will(identity, *will)
+        if self._connections.get(identity.client_id) is not connection:
+            return
+        del self._connections[identity.client_id]
+        identity.connected = False
+        identity.state_changed = timestamp()
+        if session is not None:
+            session.wire = None
+            if not session.persistent:
+                self.sessions.forget(session.client_id)
+
+    def _publish_will(self, identity: Identity, topic: str, payload: bytes) -> None:
+        base = f"devices/{identity.client_id.replace('/', '/modules/', 1)}/messages/events"
+        if topic.startswith(base):
+            properties = f"{topic[len(base) :].strip('/')}&iothub-MessageType=Will".lstrip("&")
+            self.events.append(identity, properties, payload)
+
+    def ready(self, connection: DeviceConnection) -> None:
+        """A client has connected or subscribed: what waits for it can be sent."""
+        assert connection.session is not None
+        if METHODS in connection.session.features:
+            self.methods.arrived(connection.session.client_id)
+
+    def delivered(self, connection: DeviceConnection, topic: str) -> None:
+        """A client has acknowledged what was published to it on a topic."""
+
+    def reset(self, devices: set[str] | None) -> None:
+        """Reset the connections of some devices and their modules, or (None) all."""
+        for connection in list(self.open_connections):
+            identity = connection.identity
+            if devices is None or (identity is not None and identity.device_id in devices):
+                connection.abort()
+
+    def connected_count(self) -> int:
+        """How many devices (not modules) are connected."""
+        return sum("/" not in client_id for client_id in self._connections)
+
+    def set_model(self, identity: Identity, model_id: str) -> None:
+        """Take over the plug-and-play model a client announced."""
+        if model_id and identity.twin.model_id != model_id:
+            identity.twin.model_id = model_id
+            self.registry.save(identity)
+
+    def _remove(self, identity: Identity) -> None:
+        connection = self._connections.get(identity.client_id)
+        if connection is not None:
+            connection.abort()
+        if self.registry.find(identity.device_id, identity.module_id) is None:
+            self.sessions.forget(identity.client_id)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now, clock = time.monotonic(), time.time()
+            for connection in list(self.open_connections):
+                if now - connection.last_seen > connection.keep_alive:
+                    connection.abort()
+                elif clock > connection.expires:
+                    connection.close()
+
+    # ---- requests of devices that are not telemetry
+
+    def request(self, connection: DeviceConnection, topic: str, payload: bytes) -> None:
+        """Handle a message on one of the service's own topics.
+
+        Raises:
+            Malformed: the topic is none of them; the service closes the connection.
+        """
+        if match := _TWIN_GET.match(topic):
+            self._get_twin(connection, match[1])
+        elif match := _TWIN_PATCH.match(topic):
+            self._spawn(self._report(connection, match[1], payload))
+        elif match := _METHOD_RESPONSE.match(topic):
+            assert connection.identity is not None
+            self.methods.answer(
+                connection.identity.client_id, unquote(match[2]), int(match[1]), payload
+            )
+        else:
+            raise Malformed(f"nobody may publish to {topic[:200]!r} over this connection")
+
+    def _respond(
+        self, connection: DeviceConnection, status: int, request: str, body: bytes = b""
+    ) -> None:
+        session = connection.session
+        if session is not None and session.wire is connection:
+            session.deliver(TWIN, f"$iothub/twin/res/{status}/?$rid={request}", body, 0)
+
+    def _get_twin(self, connection: DeviceConnection, request: str) -> None:
+        identity = connection.identity
+        assert identity is not None
+        twin = identity.twin
+        document = {
+            "desired": twin.desired.for_device(),
+            "reported": twin.reported.for_device(),
+        }
+        self._respond(connection, 200, request, orjson.dumps(document))
+
+    async def _report(self, connection: DeviceConnection, request: str, payload: bytes) -> None:
+        identity = connection.identity
+        assert identity is not None
+        try:
+            version = self.registry.report(identity, _json(payload))
+        except HubFault as fault:
+            body = orjson.dumps({"errorCode": fault.code, "message": str(fault)})
+            self._respond(connection, fault.status, request, body)
+            return
+        await self.store.committed()
+        self._respond(connection, 204, f"{request}&$version={version}")
+
+    def _notify_desired(self, identity: Identity, patch: Json) -> None:
+        session = self.sessions.find(identity)
+        if session is not None and session.wire is not None:
+            version = identity.twin.desired.version
+            topic = f"$iothub/twin/PATCH/properties/desired/?$version={version}"
+            body = orjson.dumps({**patch, "$version": version})
+            session.deliver(DESIRED, topic, body, 1)
+
+
+def _json(payload: bytes) -> object:
+    with contextlib.suppress(orjson.JSONDecodeError):
+        return orjson.loads(payload)
+    raise HubFault(400, "ArgumentInvalid", "the body is no JSON")
+
+
+def encode_properties(properties: Json) -> str:
+    """Properties as they stand in a topic: percent-encoded pairs joined by `&`."""
+    return "&".join(f"{quote(k, safe='')}={quote(str(v), safe='')}" for k, v in properties.items())

@@ -1,0 +1,35 @@
+"""`/edgekit/`: what the real service does not have: events by HTTP, and faults on command."""
+
+from aiohttp import web
+
+from edgekit_sim.iothub.access import SERVICE_CONNECT
+from edgekit_sim.iothub.errors import HubFault
+from edgekit_sim.iothub.events import PAGE
+from edgekit_sim.iothub.rest.requests import allow, answer, body_of, no_content
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/edgekit/events")
+async def events(request: web.Request) -> web.Response:
+    """`?after=N&limit=M`: events with a sequence number above N, in order."""
+    hub = allow(request, SERVICE_CONNECT)
+    after, limit = (
+        _number(request, name, default) for name, default in (("after", 0), ("limit", PAGE))
+    )
+    return answer(hub.events.read(after, limit))
+
+
+@routes.post("/edgekit/faults")
+async def faults(request: web.Request) -> web.Response:
+    """Begin a fault, or heal all; see `edgekit_sim.iothub.faults`."""
+    hub = allow(request, SERVICE_CONNECT)
+    hub.reset(hub.faults.order(await body_of(request)))
+    return no_content()
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isdigit() or len(text) > 18:
+        raise HubFault(400, "ArgumentInvalid", f"{name} must be a number")
+    return int(text)

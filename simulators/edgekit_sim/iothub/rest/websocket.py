@@ -1,0 +1,77 @@
+"""MQTT over WebSocket: the same connection, in binary frames."""
+
+import asyncio
+from typing import Any, cast
+
+from aiohttp import WSMsgType, web
+
+from edgekit_sim.iothub.mqtt.connection import PACKET_LIMIT, DeviceConnection
+from edgekit_sim.iothub.rest.requests import hub_of
+
+PATH = "/$iothub/websocket"
+
+routes = web.RouteTableDef()
+
+
+class _Frames:
+    """As much of a transport as a device connection uses, over a WebSocket."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        self._socket = socket
+        self._request = request
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._readable = asyncio.Event()
+        self._readable.set()
+
+    def write(self, data: bytes) -> None:
+        self._queue.put_nowait(data)
+
+    def close(self) -> None:
+        self._queue.put_nowait(None)
+
+    def abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+        self.close()
+
+    def pause_reading(self) -> None:
+        self._readable.clear()
+
+    def resume_reading(self) -> None:
+        self._readable.set()
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._request.get_extra_info(name)
+
+    async def readable(self) -> None:
+        await self._readable.wait()
+
+    async def send(self) -> None:
+        """Write what has been queued, until the end is."""
+        while (data := await self._queue.get()) is not None:
+            await self._socket.send_bytes(data)
+        await self._socket.close()
+
+
+@routes.get(PATH)
+async def websocket(request: web.Request) -> web.StreamResponse:
+    """Serve one MQTT client."""
+    hub = hub_of(request)
+    socket = web.WebSocketResponse(protocols=("mqtt",), max_msg_size=PACKET_LIMIT)
+    await socket.prepare(request)
+    frames = _Frames(socket, request)
+    connection = DeviceConnection(hub)
+    connection.connection_made(cast(asyncio.BaseTransport, frames))
+    sender = asyncio.ensure_future(frames.send())
+    try:
+        async for message in socket:
+            if message.type is not WSMsgType.BINARY:
+                break
+            connection.data_received(message.data)
+            await frames.readable()
+    finally:
+        frames.close()
+        connection.connection_lost(None)
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+    return socket

@@ -1,0 +1,181 @@
+"""What the hub must not forget, in one SQLite file, committed in groups.
+
+The hub's state lives in memory; every change is also queued here. One thread takes all that is
+queued, writes it in one transaction, and then reports back to the event loop, which only now sends
+the acknowledgements. A message thus costs no thread hop of its own, and nothing is acknowledged
+before SQLite has it on disk (write-ahead log, synchronous=FULL).
+
+A failing disk stops the hub: going on would acknowledge what is not there. After a restart all that
+was acknowledged is read back.
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS identities (
+    device_id TEXT NOT NULL, module_id TEXT NOT NULL, identity BLOB NOT NULL, twin BLOB NOT NULL,
+    PRIMARY KEY (device_id, module_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS configurations (id TEXT PRIMARY KEY, document BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions TEXT NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS commands (
+    sequence INTEGER PRIMARY KEY, device_id TEXT NOT NULL, document BLOB NOT NULL,
+    body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
+    enqueued INTEGER NOT NULL, device_id TEXT NOT NULL, module_id TEXT NOT NULL,
+    source TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS events_by_partition ON events (partition, offset);
+"""
+INSERT_EVENT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)"
+
+EventRow = tuple[int, int, int, int, str, str, str, str, bytes]
+
+
+class Acknowledges(Protocol):
+    """Whoever waits for an event to be on disk."""
+
+    def acknowledge(self, packet_id: int) -> None:
+        """The event sent under `packet_id` is on disk."""
+
+    def flush(self) -> None:
+        """The last acknowledgement of this group has been given."""
+
+
+@dataclass
+class _Group:
+    """What is written in one transaction, and who waits for it."""
+
+    statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    senders: list[tuple[Acknowledges, int]] = field(default_factory=list)
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.statements or self.events or self.waiting)
+
+
+class Store:
+    """The SQLite file and the thread that writes it.
+
+    Args:
+        path: the database file.
+        durable: wait for the disk at each commit; False for a hub whose state is thrown away.
+    """
+
+    def __init__(self, path: Path, durable: bool = True) -> None:
+        self._path = path
+        self._durable = durable
+        self._writer = self._connect()
+        self._writer.executescript(SCHEMA)
+        self._reader = self._connect()
+        self._group = _Group()
+        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._idle = True
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failed: Callable[[Exception], None] = lambda error: logger.error("%s", error)
+        self._thread = threading.Thread(target=self._run, name="hub-store", daemon=True)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'OFF'}")
+        connection.execute("PRAGMA busy_timeout=5000")
+        return connection
+
+    def start(self, failed: Callable[[Exception], None]) -> None:
+        """Begin to write; `failed` is called on the event loop when the disk refuses."""
+        self._loop = asyncio.get_running_loop()
+        self._failed = failed
+        self._thread.start()
+        self._stir()
+
+    def close(self) -> None:
+        """Write what is queued and close the file."""
+        if self._thread.is_alive():
+            self._groups.put(self._group)
+            self._groups.put(None)
+            self._thread.join()
+        self._writer.close()
+        self._reader.close()
+
+    def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """Rows of what has been committed."""
+        return self._reader.execute(sql, parameters).fetchall()
+
+    def write(self, sql: str, parameters: tuple[Any, ...] = ()) -> None:
+        """Queue a statement."""
+        self._group.statements.append((sql, parameters))
+        self._stir()
+
+    def append(self, row: EventRow, sender: Acknowledges | None = None, packet_id: int = 0) -> None:
+        """Queue an event; its sender, if it wants to know, is told when it is on disk."""
+        self._group.events.append(row)
+        if sender is not None:
+            self._group.senders.append((sender, packet_id))
+        self._stir()
+
+    async def committed(self) -> None:
+        """Wait until everything queued so far is on disk."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._group.waiting.append(future)
+        self._stir()
+        await future
+
+    def _stir(self) -> None:
+        """Hand the group over once the loop has read all that has arrived meanwhile."""
+        if self._idle and self._group and self._loop is not None:
+            self._idle = False
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        group, self._group = self._group, _Group()
+        self._groups.put(group)
+
+    def _run(self) -> None:
+        assert self._loop is not None
+        while (group := self._groups.get()) is not None:
+            error: Exception | None = None
+            try:
+                self._commit(group)
+            except sqlite3.Error as problem:
+                error = problem
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(self._report, group, error)
+
+    def _commit(self, group: _Group) -> None:
+        if not group.statements and not group.events:
+            return
+        self._writer.execute("BEGIN IMMEDIATE")
+        for sql, parameters in group.statements:
+            self._writer.execute(sql, parameters)
+        if group.events:
+            self._writer.executemany(INSERT_EVENT, group.events)
+        self._writer.execute("COMMIT")
+
+    def _report(self, group: _Group, error: Exception | None) -> None:
+        if error is not None:
+            self._failed(error)
+            return
+        self._idle = True
+        self._stir()
+        for sender, packet_id in group.senders:
+            sender.acknowledge(packet_id)
+        for sender in {sender for sender, _ in group.senders}:
+            sender.flush()
+        for future in group.waiting:
+            if not future.done():
+                future.set_result(None)
