@@ -7,7 +7,7 @@ from edgekit_fpga.boards import load_board
 from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.simulate.npu import measure
 
-from random_layers import KINDS, Generator
+from tests.edgekit_fpga.rtl.random_layers import KINDS, Generator
 
 pytestmark = pytest.mark.needs("verilator")
 
