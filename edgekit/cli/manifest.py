@@ -13,6 +13,7 @@ from edgekit.errors import ManifestError
 if TYPE_CHECKING:
     from edgekit.fleet import ImageResolver
     from edgekit.manifest import Change
+    from edgekit.registry import Registry
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 _SHOWN = 60
@@ -22,17 +23,17 @@ image_option = click.option(
     "images",
     multiple=True,
     metavar="MODEL=IMAGE",
-    help="The image of a model, by digest; repeat it for several.",
+    help="The image of a model, by digest, instead of the newest recorded; can be repeated.",
 )
 
 
 def resolver(images: tuple[str, ...]) -> "ImageResolver":
-    """The resolver for `--image MODEL=NAME@sha256:...` options.
+    """The resolver for `--image MODEL=NAME@sha256:...` options, else the workspace's records.
 
     Raises:
         ManifestError: an option does not read.
     """
-    from edgekit.fleet import from_table
+    from edgekit.fleet import from_table, recorded
 
     table = {}
     for text in images:
@@ -40,7 +41,14 @@ def resolver(images: tuple[str, ...]) -> "ImageResolver":
         if not equals:
             raise ManifestError(f"--image {text} does not read", "write --image MODEL=IMAGE")
         table[model] = image
-    return from_table(table)
+    return from_table(table, recorded(_registry))
+
+
+def _registry() -> "Registry":
+    from edgekit.registry import Registry
+    from edgekit.workspace import Workspace
+
+    return Registry.open(Workspace.find())
 
 
 @click.group()

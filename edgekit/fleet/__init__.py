@@ -4,7 +4,7 @@ from edgekit.fleet.applying import apply
 from edgekit.fleet.azure_hub import AzureHub
 from edgekit.fleet.file import Fleet, Group, load_fleet, parse_fleet
 from edgekit.fleet.hub import Configuration, HubPort
-from edgekit.fleet.images import ImageResolver, from_table, no_records
+from edgekit.fleet.images import ImageResolver, from_table, no_records, recorded
 from edgekit.fleet.plan_file import load_plan, save_plan
 from edgekit.fleet.planning import GroupPlan, Plan, plan
 from edgekit.fleet.progress import FleetStatus, GroupStatus, status, watch
@@ -27,6 +27,7 @@ __all__ = [
     "no_records",
     "parse_fleet",
     "plan",
+    "recorded",
     "save_plan",
     "status",
     "watch",

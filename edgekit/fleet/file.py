@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from edgekit.errors import ManifestError
+from edgekit.errors import ManifestError, RegistryError, WorkspaceError
 from edgekit.fleet.images import ImageResolver, resolve
 from edgekit.fleet.source import Source, parse_source, read_source, substitute
 from edgekit.manifest import Deployment, Module, Route, build, check
@@ -343,7 +343,7 @@ def _environment(source: Source, path: tuple[str, ...], env: dict[str, str]) -> 
 def _placed(source: Source, path: tuple[str, ...], make: Callable[[], T]) -> T:
     try:
         return make()
-    except ManifestError as error:
+    except (ManifestError, RegistryError, WorkspaceError) as error:
         raise ManifestError(f"{source.place(path)}: {error}", error.hint) from error
 
 

@@ -2,8 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from edgekit.errors import ManifestError
+
+if TYPE_CHECKING:
+    from edgekit.registry import Registry
+
+LAYOUT = "oci:"  # a reference to a folder, from which no device can pull
 
 # a reference as written in the file -> OCI reference by digest
 ImageResolver = Callable[[str], str]
@@ -32,6 +38,42 @@ def no_records(reference: str) -> str:
         f"no image of {reference} is known here",
         f"name it: --image {reference}=HOST/NAME@sha256:DIGEST",
     )
+
+
+def recorded(open_registry: "Callable[[], Registry]") -> ImageResolver:
+    """A resolver that takes the newest image recorded for a model version.
+
+    Args:
+        open_registry: called once, when the first model is asked for.
+
+    Returns:
+        A resolver that raises ManifestError when no image of the model is in an OCI registry.
+    """
+    opened: list[Registry] = []
+
+    def newest(reference: str) -> str:
+        from edgekit.registry import ModelRef
+
+        if not opened:
+            opened.append(open_registry())
+        # NAME alone is the newest version, not whichever version was built last
+        model = opened[0].get(ModelRef.parse(reference)).ref
+        images = opened[0].images(model=model)
+        pullable = [image for image in images if not image.reference.startswith(LAYOUT)]
+        if not pullable:
+            built = f" but in {images[-1].reference}" if images else ""
+            raise ManifestError(
+                f"no image of {model} is in a registry{built}",
+                f"build and push one (edgekit image build {model}), or name it with --image",
+            )
+        return f"{_without_tag(pullable[-1].reference)}@{pullable[-1].digest}"
+
+    return newest
+
+
+def _without_tag(reference: str) -> str:
+    host, slash, name = reference.partition("@")[0].rpartition("/")
+    return f"{host}{slash}{name.partition(':')[0]}"
 
 
 def not_looked_up(reference: str) -> str:

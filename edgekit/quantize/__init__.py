@@ -1,6 +1,7 @@
 """From a float graph to one that computes in int8, and what that costs in accuracy."""
 
+from edgekit.quantize.calibration import load_split
 from edgekit.quantize.int8 import quantize
 from edgekit.quantize.report import Latency, Report, accuracy, compare
 
-__all__ = ["Latency", "Report", "accuracy", "compare", "quantize"]
+__all__ = ["Latency", "Report", "accuracy", "compare", "load_split", "quantize"]

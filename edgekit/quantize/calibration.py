@@ -1,7 +1,10 @@
 """The range of every activation, observed while the float graph runs on real inputs."""
 
 import math
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +51,30 @@ def observe(model: onnx.ModelProto, calibration: Tensors) -> Ranges:
             least, greatest = ranges.get(name, (low, high))
             ranges[name] = min(least, low), max(greatest, high)
     return ranges
+
+
+def load_split(
+    path: Path,
+) -> tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.integer[Any]] | None]:
+    """The inputs in an .npz file by name, and its `labels` where it has some.
+
+    Nothing in the file is executed.
+
+    Raises:
+        QuantizeError: it is no such file, holds Python objects, or labels that are no integers.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise QuantizeError(
+            f"{path} is no .npz file with plain arrays",
+            hint="write it with numpy.savez_compressed(file, name=array)",
+        ) from error
+    labels = arrays.pop("labels", None)
+    if labels is not None and not np.issubdtype(labels.dtype, np.integer):
+        raise QuantizeError(f"the labels in {path} are {labels.dtype}, not integers")
+    return arrays, labels
 
 
 def batches(tensors: Tensors, size: int = BATCH) -> list[dict[str, npt.NDArray[np.generic]]]:

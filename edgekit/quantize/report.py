@@ -42,13 +42,13 @@ class Report:
     int8_latency: Latency
 
     @property
-    def worth_it(self) -> bool:
+    def faster_here(self) -> bool:
         """Whether int8 answers faster than float on this machine, in the median."""
         return self.int8_latency.p50 < self.float_latency.p50
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for JSON."""
-        return {**asdict(self), "faster_here": self.worth_it}
+        return {**asdict(self), "faster_here": self.faster_here}
 
 
 def accuracy(model: bytes, inputs: Tensors, labels: npt.NDArray[np.integer[Any]]) -> float:

@@ -199,6 +199,24 @@ class BlobStore:
         )
 
 
+def copy_verified(source: Path, target: Path, digest: str) -> None:
+    """Copy a blob to `target` by a temporary name; the copy is what the digest says.
+
+    Raises:
+        RegistryError: it is not, or `target` cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with explained(f"writing {target}"):
+            found, _size = _copy(source, temporary)
+            if found != digest:
+                raise RegistryError(f"the stored file {source} changed while it was copied")
+            temporary.replace(target)
+    finally:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
+
+
 def _copy(source: Path, target: Path) -> tuple[str, int]:
     """Copy a file and flush it to disk; its digest and size."""
     hashing = hashlib.new(_ALGORITHM)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekit.errors import InUse, ModelError, RegistryError
 from edgekit.registry import artefacts, uses, versions
-from edgekit.registry.blobs import BlobStore, Incoming
+from edgekit.registry.blobs import BlobStore, Incoming, copy_verified
 from edgekit.registry.database import Database
 from edgekit.registry.records import (
     GraphRecord,
@@ -133,6 +133,16 @@ class Registry:
             RegistryError: the file is missing or damaged.
         """
         return self._blobs.path(self.get(ref).digest)
+
+    def copy_model(self, ref: ModelRef, target: Path) -> None:
+        """Write a version's file to `target`, which is whole or not there.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: the file is missing or damaged, or `target` cannot be written.
+        """
+        digest = self.get(ref).digest
+        copy_verified(self._blobs.path(digest), target, digest)
 
     def tag(self, ref: ModelRef, tags: Mapping[str, str | None]) -> ModelVersion:
         """Set tags of a version; a tag set to None is removed, those not named stay.

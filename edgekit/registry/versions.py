@@ -218,7 +218,13 @@ def _not_found(connection: sa.Connection, ref: ModelRef) -> NotFound:
     ).scalars()
     there = [str(number) for number in numbers]
     if not there:
-        names = connection.execute(sa.select(models.c.name).order_by(models.c.name)).scalars()
+        names = connection.execute(
+            sa.select(models.c.name)
+            .join(versions)
+            .where(versions.c.deleted.is_(None))
+            .distinct()
+            .order_by(models.c.name)
+        ).scalars()
         return NotFound(
             f"no model named {ref.name}",
             hint=f"registered are {_listed(list(names))}: edgekit model list",

@@ -25,9 +25,7 @@ def compile_model(model: bytes, board: str = "ecp5-85f") -> Package:
     return compile_(model, board)
 
 
-def compare(
-    package: Package, model: bytes, inputs: "Mapping[str, NDArray[Any]]"
-) -> "Comparison":
+def compare(package: Package, model: bytes, inputs: "Mapping[str, NDArray[Any]]") -> "Comparison":
     """Compare a package with ONNX Runtime bit by bit; see `edgekit_fpga.comparing.compare`."""
     from edgekit_fpga.comparing import compare as compare_
 

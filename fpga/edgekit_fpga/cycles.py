@@ -10,7 +10,7 @@ FETCH_CYCLES = 36
 
 
 def ceil_div(value: int, by: int) -> int:
-    """value / by, rounded up."""
+    """The quotient of two numbers, rounded up."""
     return -(-value // by)
 
 
@@ -60,6 +60,5 @@ def _windowed(layer: isa.Layer, array: Array, tile: int) -> int:
     whole, rest = divmod(layer.out_granules, block)
     groups = [block] * whole + [rest] * (rest > 0)
     return sum(
-        layer.out_height * max(layer.out_width * tiles * tile, columns * column)
-        for tiles in groups
+        layer.out_height * max(layer.out_width * tiles * tile, columns * column) for tiles in groups
     )

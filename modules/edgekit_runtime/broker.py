@@ -39,11 +39,16 @@ class Broker(mqtt.Client):
         client_id: stable over restarts: the broker keeps the session under this name.
         topic: what to subscribe to, at QoS 1, on every connection.
         on_delivery: called with every message, in the client's thread; it must not raise.
+
+    Attributes:
+        subscribed: set once the broker granted the subscription for the first time.
+        on_subscribed: called in the client's thread each time it grants it.
     """
 
     def __init__(self, client_id: str, topic: str, on_delivery: Callable[[Delivery], None]) -> None:
         super().__init__(client_id=client_id, clean_session=False, protocol=mqtt.MQTTv311)
         self.subscribed = threading.Event()
+        self.on_subscribed: Callable[[], None] = lambda: None
         self._topic = topic
         self._on_delivery = on_delivery
         self._connection = 0
@@ -104,6 +109,7 @@ class Broker(mqtt.Client):
             return
         log.info("subscribed to %s", self._topic)
         self.subscribed.set()
+        self.on_subscribed()
 
     def _disconnected(self, _client: Any, _data: Any, code: int) -> None:
         if code:

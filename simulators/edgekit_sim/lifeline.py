@@ -31,7 +31,10 @@ QUIET = 0.5  # seconds without a find until it believes that nothing is left
 
 
 class Lifeline:
-    """The owner's side: what is started with `environment` or `labels` ends with this process.
+    """The owner's side: what is started inside the block ends with it, or with this process.
+
+    Processes inherit the run's name from `os.environ`, where it stands inside the block; one that
+    is given another environment needs `environment` in it, a container needs `labels`.
 
     Args:
         name: a word for the run, for people who list processes or containers.
@@ -68,6 +71,8 @@ class Lifeline:
             cwd="/",
             start_new_session=True,
         )
+        self._outer = os.environ.get(VARIABLE)
+        os.environ.update(self.environment)
         return self
 
     def __exit__(
@@ -77,6 +82,10 @@ class Lifeline:
         _trace: TracebackType | None,
     ) -> None:
         """End what is left of the run; returns when it is gone."""
+        if self._outer is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = self._outer
         reaper, self._reaper = self._reaper, None
         assert reaper is not None
         assert reaper.stdin is not None

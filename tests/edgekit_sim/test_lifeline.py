@@ -15,7 +15,6 @@ OWNER = """
 import os, subprocess, sys, time
 from edgekit_sim.lifeline import Lifeline
 with Lifeline("outer") as outer:
-    os.environ.update(outer.environment)
     with Lifeline("inner") as inner:
         for line in (outer, inner):
             subprocess.Popen(

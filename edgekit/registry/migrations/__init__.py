@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 
 from edgekit.errors import RegistryError
 
@@ -27,7 +27,7 @@ def upgrade(connection: sa.Connection, revision: str | None) -> None:
     try:
         if revision is not None:
             directory.get_revision(revision)
-    except ResolutionError as error:
+    except CommandError as error:
         raise RegistryError(
             f"the registry's database was made by a newer edgekit (its tables are of {revision})",
             hint="upgrade edgekit: pip install --upgrade edgekit",

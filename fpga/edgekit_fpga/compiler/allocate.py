@@ -14,7 +14,7 @@ def lifetimes(graph: ir.Graph) -> dict[str, tuple[int, int]]:
 
     Inputs are written before layer 0, so at -1; outputs are read after the last layer.
     """
-    spans = {name: (-1, -1) for name in graph.inputs}
+    spans = dict.fromkeys(graph.inputs, (-1, -1))
     for index, layer in enumerate(graph.layers):
         spans[layer.output] = (index, index)
         for name in layer.inputs:
@@ -33,7 +33,11 @@ def packable(graph: ir.Graph, layer: ir.Layer, board: Board) -> bool:
     patch = layer.window.taps * channels
     dense_input = layer.input in graph.inputs or channels % array.output_lanes == 0
     steps = layer.window.taps * ceil_div(channels, array.reduction_lanes)
-    return dense_input and patch <= array.patch_bytes and ceil_div(patch, array.reduction_lanes) < steps
+    return (
+        dense_input
+        and patch <= array.patch_bytes
+        and ceil_div(patch, array.reduction_lanes) < steps
+    )
 
 
 def allocate(graph: ir.Graph, board: Board) -> dict[str, Placement]:

@@ -166,9 +166,7 @@ def _window(window: ir.Window) -> dict[str, int]:
     }
 
 
-def _post(
-    post: ir.Post, placements: Mapping[str, Placement], memories: Memories
-) -> dict[str, int]:
+def _post(post: ir.Post, placements: Mapping[str, Placement], memories: Memories) -> dict[str, int]:
     fields: dict[str, int] = {}
     if post.lookup:
         entries = post.lookup.table.astype(np.int64) & 0xFF

@@ -191,13 +191,17 @@ def _finish(
         if real in builder.tensors:
             needed.append(real)
             if real != name:
-                builder.after.append(CpuOp("Reshape", (real,), name, {"shape": list(builder.shapes[name])}))
+                builder.after.append(
+                    CpuOp("Reshape", (real,), name, {"shape": list(builder.shapes[name])})
+                )
         elif name in builder.real:
             tensor = builder.source(name)
             settle(builder.real[name])
             quantization = builder.tensors[tensor].quantization
             builder.after.append(
-                CpuOp("DequantizeLinear", (builder.real[name],), name, quantization_json(quantization))
+                CpuOp(
+                    "DequantizeLinear", (builder.real[name],), name, quantization_json(quantization)
+                )
             )
         elif name in builder.pending:
             node = builder.pending[name]

@@ -30,9 +30,7 @@ def quantize_linear(b: Builder, node: Node) -> None:
     source, made = node.inputs[0], node.outputs[0]
     quantization = b.quantization(node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else "")
     if source in b.types:
-        b.before.append(
-            CpuOp("QuantizeLinear", (source,), made, quantization_json(quantization))
-        )
+        b.before.append(CpuOp("QuantizeLinear", (source,), made, quantization_json(quantization)))
         b.add_tensor(made, b.shapes[source], quantization)
         b.entries.append(made)
     elif source in b.real:
@@ -219,9 +217,15 @@ def _conv_layer(
     b.macs += int(np.prod(weights.shape)) * tensor.shape[1] * tensor.shape[2]
     b.layers.append(
         ir.Conv(
-            name, source, made, weights=weights, bias=bias.astype(np.int64), requant=requant,
-            window=window, groups=groups,
-        )  # fmt: skip
+            name,
+            source,
+            made,
+            weights=weights,
+            bias=bias.astype(np.int64),
+            requant=requant,
+            window=window,
+            groups=groups,
+        )
     )
 
 
@@ -232,7 +236,10 @@ def spatial(
     rank = len(kernel)
     a = node.attributes
     strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
-    begin, end = list(a.get("pads", [0] * 2 * rank))[:rank], list(a.get("pads", [0] * 2 * rank))[rank:]
+    begin, end = (
+        list(a.get("pads", [0] * 2 * rank))[:rank],
+        list(a.get("pads", [0] * 2 * rank))[rank:],
+    )
     auto = a.get("auto_pad", b"NOTSET").decode()
     out = []
     for axis in range(rank):
@@ -251,7 +258,10 @@ def spatial(
             if (steps - 1) * strides[axis] >= size[axis] + begin[axis]:
                 steps -= 1
         out.append(steps)
-    pair = [(int(k), int(s), int(d), int(p)) for k, s, d, p in zip(kernel, strides, dilations, begin, strict=True)]
+    pair = [
+        (int(k), int(s), int(d), int(p))
+        for k, s, d, p in zip(kernel, strides, dilations, begin, strict=True)
+    ]
     pair += [(1, 1, 1, 0)] * (2 - rank)
     kernel_2, stride, dilation, pad = zip(*pair, strict=True)
     window = ir.Window(kernel_2, stride, dilation, pad)
@@ -283,15 +293,11 @@ def global_average_pool(b: Builder, node: Node) -> None:
     _global_average(b, node.name, held, node.outputs[0], b.quantization(ys, yz))
 
 
-def _global_average(
-    b: Builder, name: str, held: str, made: str, outgoing: ir.Quantization
-) -> None:
+def _global_average(b: Builder, name: str, held: str, made: str, outgoing: ir.Quantization) -> None:
     tensor = b.tensors[held]
     channels, height, width = tensor.shape
     pixels = np.float32(height * width)
-    multiplier = np.float32(
-        tensor.quantization.scale / np.float32(outgoing.scale * pixels)
-    )
+    multiplier = np.float32(tensor.quantization.scale / np.float32(outgoing.scale * pixels))
     rank = len(b.shapes[held])
     weights = np.ones((channels, 1, height, width), np.int8)
     macs = b.macs
@@ -310,7 +316,9 @@ def qlinear_add(b: Builder, node: Node) -> None:
     """QLinearAdd of two activations of one shape."""
     x, xs, xz, y, ys, yz, zs, zz = node.inputs
     first, second = b.quantization(xs, xz), b.quantization(ys, yz)
-    _add(b, node, _entry(b, x, first), _entry(b, y, second), node.outputs[0], b.quantization(zs, zz))
+    _add(
+        b, node, _entry(b, x, first), _entry(b, y, second), node.outputs[0], b.quantization(zs, zz)
+    )
 
 
 def _add(
@@ -365,7 +373,7 @@ def _table(
 
 
 def reshape(b: Builder, node: Node) -> None:
-    """Flatten, Reshape, Squeeze, Unsqueeze, Identity: no work, or the Flatten before a dense layer."""
+    """Flatten, Reshape, Squeeze, Unsqueeze, Identity: no work, or a Flatten before dense layers."""
     name = node.inputs[0]
     if name not in b.shapes:
         raise Unsupported(f"its input {name} comes from nowhere")
@@ -415,7 +423,9 @@ def _new_shape(b: Builder, node: Node, shape: tuple[int, ...]) -> tuple[int, ...
         if np.prod(rest) != np.prod(shape):
             raise Unsupported(f"it reshapes the batch: {wanted}")
         return tuple(rest)
-    axes = b.constants[node.inputs[1]] if len(node.inputs) > 1 else node.attributes.get("axes")
+    axes: Any = node.attributes.get("axes")
+    if len(node.inputs) > 1:
+        axes = b.constant(node.inputs[1], "axes")
     if node.operator == "Squeeze":
         rank = len(shape) + 1
         gone = (

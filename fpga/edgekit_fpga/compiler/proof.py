@@ -64,9 +64,7 @@ def prove(graph: ir.Graph) -> Proof:
     return Proof(channels, thresholds, pairs, tables)
 
 
-def _requantizations(
-    graph: ir.Graph, layer: ir.Layer
-) -> list[tuple[Int64, Int64, ir.Requant]]:
+def _requantizations(graph: ir.Graph, layer: ir.Layer) -> list[tuple[Int64, Int64, ir.Requant]]:
     """Reachable range of the biased accumulator, and the constants, of each requantization."""
     found = []
     if isinstance(layer, ir.Conv):
@@ -109,14 +107,12 @@ def check_requant(low: Int64, high: Int64, requant: ir.Requant) -> int:
     near = np.clip(near, low[:, None, None], high[:, None, None])
     ends = np.stack([low, high], axis=1)[:, None, :]
     for points in (near, ends):
-        in_integers = requantize(
-            points, mantissa[:, None, None], shift[:, None, None], *limits
-        )
+        in_integers = requantize(points, mantissa[:, None, None], shift[:, None, None], *limits)
         in_floats = float_requantize(points, multiplier[:, None, None], *limits)
         if not np.array_equal(in_integers, in_floats):
             channel = int(np.argwhere(in_integers != in_floats)[0][0])
             raise ValueError(f"channel {channel}: fixed point and float32 differ")
-    _check_crossings(near, crossing, low, high, requant, step)
+    _check_crossings(near, low, high, requant, step)
     _check_large(low, high, requant)
     return int(near.shape[0] * near.shape[1])
 
@@ -130,12 +126,7 @@ def _constants(multiplier: Float32) -> tuple[Int64, Int64]:
 
 
 def _check_crossings(
-    near: Int64,
-    crossing: Any,
-    low: Int64,
-    high: Int64,
-    requant: ir.Requant,
-    step: Int64,
+    near: Int64, low: Int64, high: Int64, requant: ir.Requant, step: Int64
 ) -> None:
     """Each reachable threshold lies between the first and the last accumulator looked at."""
     limits = requant.zero_point, requant.low, requant.high

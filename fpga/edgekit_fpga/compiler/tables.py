@@ -13,8 +13,36 @@ if TYPE_CHECKING:
     from edgekit_fpga.compiler.importer import Node
 
 ELEMENTWISE = frozenset(
-    "Abs Add Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mish Mul Neg Pow "
-    "Reciprocal Relu Selu Sigmoid Softplus Softsign Sqrt Sub Tanh ThresholdedRelu".split()
+    {
+        "Abs",
+        "Add",
+        "Clip",
+        "Div",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Tanh",
+        "ThresholdedRelu",
+    }
 )
 _STORED = np.arange(256, dtype=np.uint8).view(np.int8)
 
@@ -44,9 +72,12 @@ def evaluate(
     graph = helper.make_graph(
         [
             helper.make_node(
-                node.operator, list(node.inputs), list(node.outputs), name=node.name,
+                node.operator,
+                list(node.inputs),
+                list(node.outputs),
+                name=node.name,
                 **node.attributes,
-            )  # fmt: skip
+            )
             for node in nodes
         ],
         "table",

@@ -40,7 +40,9 @@ class Door:
         self._broker = Broker(
             f"edgekit-{module}", f"edgekit/{module}/inputs/input1", self._on_input
         )
+        self._status = f"edgekit/{module}/status"
         self._broker.on_publish = self._confirmed
+        self._broker.on_subscribed = self._announce
         self.subscribed = self._broker.subscribed
 
     def open(self, on_failure: Callable[[], None]) -> None:
@@ -63,8 +65,15 @@ class Door:
             return
         self._unconfirmed[self._broker.publish(self._output, output, qos=1).mid] = delivery
 
+    def _announce(self) -> None:
+        """Say that no input is lost from now on; retained, and true also while we are away."""
+        about = {"model": self._model.name, "version": self._model.version, "ready": True}
+        self._broker.publish(self._status, orjson.dumps(about), qos=1, retain=True)
+
     def _confirmed(self, _client: mqtt.Client, _data: Any, mid: int) -> None:
-        self._broker.acknowledge(self._unconfirmed.pop(mid))
+        delivery = self._unconfirmed.pop(mid, None)
+        if delivery is not None:  # else it was the status
+            self._broker.acknowledge(delivery)
 
 
 def answer(model: Model, payload: bytes) -> bytes:

@@ -22,7 +22,6 @@ from edgekit_runtime.telemetry.uplink import LARGEST, Uplink
 log = logging.getLogger(__name__)
 
 TOPIC = "edgekit/+/outputs/#"
-STATUS = "edgekit/telemetry/status"
 COLLECTED = 8 << 20  # bytes that may wait for the disk before the broker has to
 RETRY = 1.0  # seconds until a full disk is tried again
 REPORT = 0.5  # seconds between two looks at what to report
@@ -140,7 +139,7 @@ async def _run(settings: Settings, store: Store) -> None:
     broker.open(settings.broker)
     tasks = [
         asyncio.create_task(uplink.run()),
-        asyncio.create_task(_report(store, uplink, broker)),
+        asyncio.create_task(_report(store, uplink, broker, settings.module)),
     ]
     await ended.wait()
     for task in tasks:
@@ -151,9 +150,9 @@ async def _run(settings: Settings, store: Store) -> None:
     log.info("ended with %d messages buffered", store.counts().buffered)
 
 
-async def _report(store: Store, uplink: Uplink, broker: Broker) -> None:
+async def _report(store: Store, uplink: Uplink, broker: Broker, module: str) -> None:
     """Publish the status, retained, whenever it has changed."""
-    reported = b""
+    reported, topic = b"", f"edgekit/{module}/status"
     while True:
         if broker.subscribed.is_set():
             counts = await asyncio.to_thread(store.counts)
@@ -166,6 +165,6 @@ async def _report(store: Store, uplink: Uplink, broker: Broker) -> None:
                     "connected": uplink.connected,
                 }
             )
-            if status != reported and not broker.publish(STATUS, status, retain=True).rc:
+            if status != reported and not broker.publish(topic, status, retain=True).rc:
                 reported = status
         await asyncio.sleep(REPORT)

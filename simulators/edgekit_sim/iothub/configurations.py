@@ -251,6 +251,12 @@ class Configurations:
         try:
             edge = [c for c in targeting if c.kind == "edge"]
             statuses = self._apply_edge(identity, edge) if identity.edge else {}
+            if kind == "module":  # what its device's deployments say of it stays
+                statuses = {
+                    name: status
+                    for name, status in identity.configurations.items()
+                    if name in self._all and self._all[name].kind == "edge"
+                }
             plain = [c for c in targeting if c.kind == kind]
             statuses.update(self._apply_paths(identity, plain))
         finally:

@@ -48,12 +48,14 @@ def test_build_as_json_tells_the_digest(capsys):
     [
         (["--image", IMAGE], "has several groups; choose one with --group: line-a, line-b"),
         (["--group", "x", "--image", IMAGE], "fleet digits has no group x; it has line-a, line-b"),
-        (["--group", "line-a"], "no image of digits:1 is known here; name it: --image digits:1="),
+        (["--group", "line-a"], "modules.scorer.image: no workspace at "),
         (["--image", "digits"], "--image digits does not read; write --image MODEL=IMAGE"),
         (["--group", "line-a", "--image", IMAGE, "-o", "/no/where/x"], "cannot write /no/where/x"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_1(arguments, message, capsys):
+def test_a_mistake_is_one_line_and_exit_1(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEKIT_WORKSPACE", raising=False)
     assert run(["manifest", "build", str(EXAMPLE), *arguments]) == 1
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n"), message in printed.err) == ("", 1, True), printed

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from edgekit_sim.iothub import HubHandle, start_hub
 
 from edgekit.fleet import AzureHub
+from edgekit_sim.iothub import HubHandle, start_hub
 
 
 @pytest.fixture(scope="module")

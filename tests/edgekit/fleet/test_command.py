@@ -20,7 +20,7 @@ IMAGE = ["--image", "digits:1=registry.example/digits@sha256:" + "a" * 64]
 
 
 @pytest.fixture
-def file(tmp_path, hub, simulator, monkeypatch):
+def file(tmp_path, hub, simulator, monkeypatch):  # noqa: ARG001 (hub makes the devices)
     """A fleet file, with the environment naming a hub that does not carry it yet."""
     monkeypatch.setenv("EDGEKIT_HUB_CONNECTION_STRING", simulator.service_connection_string)
     path = tmp_path / "fleet.yaml"

@@ -9,8 +9,7 @@ from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient
 from azure.iot.hub import IoTHubConfigurationManager, IoTHubRegistryManager
 
 from edgekit_sim.iothub.handle import HubHandle
-
-pytest_plugins = ["edgekit_sim.iothub.pytest_plugin"]
+from edgekit_sim.iothub.pytest_plugin import iothub as iothub  # a fixture, found by its name
 
 
 def eventually(find: Callable[[], Any], seconds: float = 15.0) -> Any:

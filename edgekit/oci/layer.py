@@ -1,0 +1,269 @@
+"""Layers whose bytes depend on their content alone.
+
+A layer is a tar archive (POSIX pax) with its entries sorted by path, time stamps 0, numeric owners
+and modes of only a few kinds, compressed with a fixed header. What a host could leak into it - file
+times, umask, the order of a directory, user names - never gets there.
+"""
+
+import hashlib
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal, Protocol, cast
+
+import zstandard
+
+from edgekit.errors import OciError
+from edgekit.oci.blobs import CHUNK, Blobs
+from edgekit.oci.descriptor import LAYER, LAYER_GZIP, LAYER_ZSTD, Descriptor
+
+Compression = Literal["gzip", "zstd", "none"]
+Kind = Literal["file", "directory", "symlink"]
+
+MEDIA_TYPES: dict[Compression, str] = {"gzip": LAYER_GZIP, "zstd": LAYER_ZSTD, "none": LAYER}
+_LEVELS: dict[Compression, int] = {"gzip": 6, "zstd": 9, "none": 0}
+# RFC 1952: magic, deflate, no flags, no time, no extra flags, unknown operating system
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+
+@dataclass(frozen=True)
+class ZipMember:
+    """A file inside a zip archive, read when its turn comes."""
+
+    archive: Path
+    name: str
+
+
+Content = bytes | Path | ZipMember
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, directory or symbolic link of a layer.
+
+    Args:
+        path: relative, with `/`, without `.` or `..`.
+        kind: `file`, `directory` or `symlink`.
+        content: of a file: its bytes, or where they are.
+        target: of a symlink.
+        mode: permission bits.
+        owner: user and group id.
+    """
+
+    path: str
+    kind: Kind = "file"
+    content: Content = b""
+    target: str = ""
+    mode: int = 0o644
+    owner: int = 0
+
+    def __post_init__(self) -> None:
+        parts = self.path.split("/")
+        if not self.path or any(part in ("", ".", "..") for part in parts) or "\0" in self.path:
+            raise OciError(f"{self.path!r} is no path inside a layer")
+        if (self.kind == "symlink") != bool(self.target):
+            raise OciError(f"{self.path}: a symlink, and nothing else, has a target")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A finished layer: its blob, and the digest of the archive before compression."""
+
+    descriptor: Descriptor
+    diff_id: str
+
+
+class Sink(Protocol):
+    """What takes bytes."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append `data`."""
+        ...
+
+
+def compressor_identity(compression: Compression) -> str:
+    """Names the compressor: another one may give other bytes for the same archive."""
+    if compression == "gzip":
+        return f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+    if compression == "zstd":
+        return "zstd " + ".".join(str(part) for part in zstandard.ZSTD_VERSION)
+    return "none"
+
+
+def write_layer(
+    entries: Iterable[Entry],
+    blobs: Blobs,
+    compression: Compression = "gzip",
+    level: int | None = None,
+) -> Layer:
+    """Write `entries` as a layer into `blobs`.
+
+    Directories above an entry that are not given are added, owned by root with mode 755.
+
+    Args:
+        entries: in any order.
+        blobs: takes the layer.
+        compression: `gzip` for any engine, `zstd` for Docker 23 and containerd 1.5 or newer.
+        level: of the compression; 6 for gzip and 9 for zstd where None.
+
+    Raises:
+        OciError: two different entries have one path, or a file to be read is not there.
+    """
+    with blobs.writer() as writer:
+        hashing = _Hashing(_compressed(writer, compression, level))
+        with tarfile.open(
+            fileobj=cast(BinaryIO, hashing), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8"
+        ) as archive:
+            for entry in _ordered(entries):
+                _append(archive, entry)
+        hashing.close()
+        digest, size = writer.digest, writer.size
+    return Layer(Descriptor(MEDIA_TYPES[compression], digest, size), hashing.digest)
+
+
+def _ordered(entries: Iterable[Entry]) -> list[Entry]:
+    by_path: dict[str, Entry] = {}
+    for entry in entries:
+        if by_path.setdefault(entry.path, entry) != entry:
+            raise OciError(f"two different things at {entry.path} of one layer")
+    for path in list(by_path):
+        for parent in PurePosixPath(path).parents:
+            if str(parent) != ".":
+                by_path.setdefault(str(parent), Entry(str(parent), "directory", mode=0o755))
+    # by the parts, so that a directory stands before what is in it
+    return [by_path[path] for path in sorted(by_path, key=lambda path: path.split("/"))]
+
+
+def _append(archive: tarfile.TarFile, entry: Entry) -> None:
+    info = tarfile.TarInfo(entry.path)
+    info.mode, info.uid, info.gid = entry.mode, entry.owner, entry.owner
+    if entry.kind == "directory":
+        info.type = tarfile.DIRTYPE
+        archive.addfile(info)
+    elif entry.kind == "symlink":
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, entry.target, 0o777
+        archive.addfile(info)
+    else:
+        with _opened(entry) as (file, size):
+            info.size = size
+            try:
+                archive.addfile(info, file)
+            except OSError as error:
+                raise OciError(f"{entry.path} became shorter while it was read") from error
+            if file.read(1):
+                raise OciError(f"{entry.path} became longer while it was read")
+
+
+@contextmanager
+def _opened(entry: Entry) -> Iterator[tuple[BinaryIO, int]]:
+    content = entry.content
+    try:
+        if isinstance(content, bytes):
+            yield BytesIO(content), len(content)
+        elif isinstance(content, Path):
+            with content.open("rb") as file:
+                yield file, content.stat().st_size
+        else:
+            with zipfile.ZipFile(content.archive) as archive, archive.open(content.name) as member:
+                yield cast(BinaryIO, member), archive.getinfo(content.name).file_size
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise OciError(f"cannot read {entry.path} for a layer: {error}") from error
+
+
+class _Closable(Sink, Protocol):
+    def close(self) -> None: ...
+
+
+class _Hashing:
+    """Hashes what goes through it: the layer's diff id."""
+
+    def __init__(self, sink: _Closable) -> None:
+        self._sink = sink
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self._sink.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._sink.close()
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest()
+
+
+class _Plain:
+    def __init__(self, sink: Sink) -> None:
+        self.write = sink.write
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class _Gzip:
+    def __init__(self, sink: Sink, level: int) -> None:
+        self._sink = sink
+        self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._crc = 0
+        self._length = 0
+        sink.write(_GZIP_HEADER)
+
+    def write(self, data: bytes) -> int:
+        self._crc = zlib.crc32(data, self._crc)
+        self._length += len(data)
+        self._sink.write(self._deflate.compress(data))
+        return len(data)
+
+    def close(self) -> None:
+        self._sink.write(self._deflate.flush())
+        self._sink.write(self._crc.to_bytes(4, "little"))
+        self._sink.write((self._length & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+class _Zstd:
+    def __init__(self, sink: Sink, level: int) -> None:
+        self._sink = sink
+        # one thread: with more, the bytes would depend on how the work was cut
+        self._compressor = zstandard.ZstdCompressor(level=level).compressobj()
+
+    def write(self, data: bytes) -> int:
+        self._sink.write(self._compressor.compress(data))
+        return len(data)
+
+    def close(self) -> None:
+        self._sink.write(self._compressor.flush())
+
+
+def _compressed(sink: Sink, compression: Compression, level: int | None) -> _Closable:
+    chosen = _LEVELS[compression] if level is None else level
+    if compression == "gzip":
+        return _Gzip(sink, chosen)
+    if compression == "zstd":
+        return _Zstd(sink, chosen)
+    return _Plain(sink)
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+__all__ = [
+    "CHUNK",
+    "Compression",
+    "Content",
+    "Entry",
+    "Layer",
+    "ZipMember",
+    "compressor_identity",
+    "file_digest",
+    "write_layer",
+]

@@ -1,0 +1,218 @@
+"""Pushing and pulling whole images; only what the other side lacks goes over the line."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.errors import OciError
+from edgekit.oci.blobs import Blobs
+from edgekit.oci.client import RegistryClient
+from edgekit.oci.descriptor import INDEXES, MANIFESTS, Descriptor, Platform
+from edgekit.oci.image import Manifest, choose_platform, manifests_of, parse_index, walk
+from edgekit.oci.layout import Layout
+from edgekit.oci.reference import Reference
+
+log = logging.getLogger(__name__)
+
+_PARALLEL = 4
+
+# told of each blob: its descriptor, bytes that just went, and whether it was there already
+Progress = Callable[[Descriptor, int, bool], None]
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did: the image by digest, and the bytes of blobs and manifests that went."""
+
+    reference: Reference
+    bytes_uploaded: int
+    blobs_uploaded: int
+    blobs_present: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image on this machine: its manifest, and the blobs that hold the rest."""
+
+    blobs: Blobs
+    manifest: Manifest
+    platform: Platform
+
+
+def push(
+    blobs: Blobs,
+    root: Descriptor,
+    reference: Reference,
+    client: RegistryClient,
+    progress: Progress | None = None,
+    mount_from: str = "",
+) -> Pushed:
+    """Send the image at `root` to `reference`.
+
+    Blobs go first, then manifests, then the index under its tag, so that whoever pulls never
+    finds an image with a part missing.
+
+    Args:
+        blobs: hold the image.
+        root: its index or manifest.
+        reference: where it goes; without a tag, by digest only.
+        client: of that registry.
+        progress: told of each blob.
+        mount_from: a repository of the same registry to take blobs from.
+
+    Raises:
+        Unreachable, Unauthorized, OciError: the registry fails or refuses.
+        Corrupt: a blob is missing here.
+    """
+    tell = progress or _silent
+    name = reference.name
+    target = reference.tag or root.digest
+    if client.manifest_digest(name, target) == root.digest:
+        return Pushed(reference.at(root.digest), 0, 0, 0)
+    everything = list(walk(blobs, root))
+    documents = [each for each in everything if each.media_type in (*INDEXES, *MANIFESTS)]
+    contents = [each for each in everything if each not in documents]
+
+    def send(descriptor: Descriptor) -> int:
+        if client.has_blob(name, descriptor):
+            tell(descriptor, 0, True)
+            return -1
+        return client.put_blob(
+            name, descriptor, blobs, lambda step: tell(descriptor, step, False), mount_from
+        )
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        sent = list(pool.map(send, contents))
+    total = sum(size for size in sent if size > 0)
+    for document in documents:
+        place = target if document is root or document.digest == root.digest else document.digest
+        if place == document.digest and client.manifest_digest(name, place):
+            continue
+        client.put_manifest(name, place, document.media_type, blobs.read(document))
+        total += document.size
+    present = sum(1 for size in sent if size < 0)
+    log.info("pushed %s to %s: %d bytes", root.digest, reference, total)
+    return Pushed(reference.at(root.digest), total, len(sent) - present, present)
+
+
+def pull(
+    source: Reference | Layout,
+    blobs: Blobs,
+    platform: Platform | None = None,
+    client: RegistryClient | None = None,
+    progress: Progress | None = None,
+    name: str = "",
+) -> Image:
+    """Bring one platform's image to this machine, checking every digest.
+
+    Args:
+        source: a reference, or a layout folder.
+        blobs: take what is fetched; what they have already is not fetched again.
+        platform: which one; the only one where None.
+        client: of the reference's registry; one is made where None.
+        progress: told of each blob.
+        name: which image of a layout that holds several.
+
+    Raises:
+        Unreachable, Unauthorized, OciError: the registry fails, refuses or has no such image.
+        Corrupt: what came is not what its digest says.
+    """
+    if isinstance(source, Layout):
+        return _pull_layout(source, blobs, platform, name)
+    if client is not None:
+        return _pull_registry(source, blobs, platform, client, progress)
+    with RegistryClient(source) as made:
+        return _pull_registry(source, blobs, platform, made, progress)
+
+
+def _pull_layout(layout: Layout, blobs: Blobs, platform: Platform | None, name: str) -> Image:
+    root = layout.find(name)
+    found = manifests_of(layout.blobs, root)
+    chosen = _choose(list(found), platform, str(layout.folder))
+    manifest = found[chosen]
+    for descriptor in (manifest.config, *manifest.layers, manifest.descriptor):
+        blobs.copy_from(layout.blobs, descriptor)
+    return Image(blobs, manifest, chosen)
+
+
+def fetch_root(reference: Reference, blobs: Blobs, client: RegistryClient) -> Descriptor:
+    """Fetch what a reference points at, an index or a manifest, and nothing below it."""
+    descriptor, data = client.get_manifest(reference.name, reference.target)
+    if descriptor.media_type not in (*INDEXES, *MANIFESTS):
+        raise OciError(f"{reference} is no image but {descriptor.media_type}")
+    blobs.put(data, descriptor.media_type)
+    return descriptor
+
+
+def fetch_documents(reference: Reference, blobs: Blobs, client: RegistryClient) -> Descriptor:
+    """Fetch an image's index, manifests and configurations, but no layer; returns its root."""
+    root = fetch_root(reference, blobs, client)
+    waiting = [root]
+    while waiting:
+        descriptor = waiting.pop()
+        if descriptor.media_type in INDEXES:
+            for child in parse_index(descriptor, blobs.read(descriptor)):
+                found, data = client.get_manifest(reference.name, child.digest)
+                blobs.put(data, found.media_type)
+                waiting.append(child)
+        elif descriptor.media_type in MANIFESTS:
+            manifest = Manifest.parse(descriptor, blobs.read(descriptor))
+            client.get_blob(reference.name, manifest.config, blobs)
+    return root
+
+
+def _pull_registry(
+    reference: Reference,
+    blobs: Blobs,
+    platform: Platform | None,
+    client: RegistryClient,
+    progress: Progress | None,
+) -> Image:
+    tell = progress or _silent
+    root = fetch_root(reference, blobs, client)
+    if root.media_type in INDEXES:
+        listed = {
+            child.platform: child
+            for child in parse_index(root, blobs.read(root))
+            if child.platform and child.platform.os != "unknown"
+        }
+        child = listed[_choose(list(listed), platform, str(reference))]
+        root, data = client.get_manifest(reference.name, child.digest)
+        blobs.put(data, root.media_type)
+    manifest = Manifest.parse(root, blobs.read(root))
+
+    def fetch(descriptor: Descriptor) -> None:
+        if blobs.has(descriptor):
+            tell(descriptor, 0, True)
+            return
+        client.get_blob(
+            reference.name, descriptor, blobs, lambda step: tell(descriptor, step, False)
+        )
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(fetch, (manifest.config, *manifest.layers)))
+    found = next(iter(manifests_of(blobs, root)))
+    return Image(blobs, manifest, _choose([found], platform, str(reference)))
+
+
+def _choose(available: list[Platform], wanted: Platform | None, what: str) -> Platform:
+    if wanted is not None:
+        return choose_platform(available, wanted, what)
+    if len(available) == 1:
+        return available[0]
+    there = ", ".join(str(platform) for platform in available) or "none"
+    raise OciError(f"{what} has images for {there}", "name the platform")
+
+
+def pull_to_layout(source: Reference | Layout, folder: Path, platform: Platform) -> Image:
+    """Bring one platform's image into a layout of its own at `folder`."""
+    layout = Layout(folder)
+    image = pull(source, layout.blobs, platform)
+    layout.add(layout.blobs, image.manifest.descriptor)
+    return image
+
+
+def _silent(_descriptor: Descriptor, _step: int, _present: bool) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,45 @@
+"""From an int8 model version to an FPGA package in the registry."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.registry.records import GraphRecord, ModelRef
+
+if TYPE_CHECKING:
+    from edgekit_fpga import Package
+
+    from edgekit.registry import Registry
+
+
+def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package, GraphRecord]:
+    """Compile a registered int8 model for a board and keep the package with its lineage.
+
+    Args:
+        registry: where the model is, and the package will be.
+        ref: the int8 version.
+        board: a board that comes with edgekit, as `edgekit fpga boards` lists them.
+
+    Returns:
+        The package, and its record with digest, cycle estimate and proof.
+
+    Raises:
+        NotFound: there is no such version.
+        FpgaError: the NPU cannot run the model, or it does not fit the board.
+    """
+    from edgekit_fpga import compile_model
+
+    package = compile_model(registry.model_file(ref).read_bytes(), board)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        path = Path(folder) / "package.npu"
+        package.save(path)
+        record = registry.record_graph(
+            path,
+            model=ref,
+            board=board,
+            cycles=package.manifest["cycles"]["total"],
+            proof=package.manifest["proof"],
+        )
+    return package, record

@@ -1,0 +1,182 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.cli.app import run
+
+DIGITS = Path(__file__).parents[3] / "examples" / "digits"
+MODEL = str(DIGITS / "digits.onnx")
+CALIBRATION = str(DIGITS / "calibration.npz")
+TEST = str(DIGITS / "test.npz")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("EDGEKIT_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def registered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["model", "register", MODEL, "--name", "digits", "--tag", "a=1"]) == 0
+    capsys.readouterr()
+
+
+def data(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert run(["model", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(["model", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_register_makes_the_workspace_and_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["model", "register", MODEL, "--name", "digits"]) == 0
+
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Registered digits:1  sha256:")
+    assert captured.err == f"Made a workspace in {folder / '.edgekit'}\n"
+
+
+def test_register_prints_the_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = data(
+        capsys, "register", MODEL, "--name", "digits", "--tag", "a=1", "--property", "p=2"
+    )
+
+    assert printed["ref"] == "digits:1"
+    assert printed["tags"] == {"a": "1"}
+    assert printed["properties"] == {"p": "2"}
+    assert printed["inputs"] == [{"name": "image", "dtype": "float32", "shape": ["N", 1, 8, 8]}]
+
+
+@pytest.mark.usefixtures("registered")
+def test_list_and_its_filters(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["model", "register", MODEL, "--name", "digits", "--tag", "a=2"])
+    capsys.readouterr()
+
+    def listed(*options: str) -> list[str]:
+        return [model["ref"] for model in data(capsys, "list", *options)["models"]]
+
+    assert listed() == ["digits:1", "digits:2"]
+    assert listed("--latest") == ["digits:2"]
+    assert listed("--tag", "a=1") == ["digits:1"]
+    assert listed("--tag", "a") == ["digits:1", "digits:2"]
+    assert listed("--name", "other") == []
+
+
+@pytest.mark.usefixtures("registered")
+def test_tables_fit_a_hundred_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["model", "tag", "digits", f"long={'x' * 200}"])
+    capsys.readouterr()
+
+    assert run(["model", "list"]) == 0
+
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
+@pytest.mark.usefixtures("registered")
+def test_show_names_what_is_made_from_a_version(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = data(capsys, "show", "digits")
+
+    assert (printed["ref"], printed["images"], printed["graphs"]) == ("digits:1", [], [])
+    assert run(["model", "show", "digits:1"]) == 0
+    assert "Input:        image float32 [N, 1, 8, 8]\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("registered")
+def test_tags_are_set_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert data(capsys, "tag", "digits:1", "b=2", "--remove", "a")["tags"] == {"b": "2"}
+
+
+@pytest.mark.usefixtures("registered")
+def test_quantize_registers_a_child_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = data(capsys, "quantize", "digits", "--calibration", CALIBRATION, "--test", TEST)
+
+    assert printed["model"]["ref"] == "digits-int8:1"
+    assert printed["model"]["parent"] == "digits:1"
+    assert printed["model"]["properties"]["quantization"] == "int8"
+    assert printed["report"]["images"] == 450
+    assert printed["report"]["int8_accuracy"] > 0.98
+    assert printed["report"]["int8_size"] < printed["report"]["float_size"] / 3
+
+
+@pytest.mark.usefixtures("registered")
+def test_quantize_tells_people_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["model", "quantize", "digits", "--calibration", CALIBRATION, "--name", "q"]) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("Registered q:1  sha256:")
+    assert "On 200 calibration inputs" in printed
+
+
+@pytest.mark.usefixtures("registered")
+def test_delete_names_the_users_and_exits_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["model", "quantize", "digits", "--calibration", CALIBRATION])
+    capsys.readouterr()
+
+    assert "used by model digits-int8:1; delete these first" in error(capsys, "delete", "digits:1")
+    assert data(capsys, "delete", "digits-int8:1") == {"deleted": "digits-int8:1"}
+    assert data(capsys, "delete", "digits:1") == {"deleted": "digits:1"}
+
+
+@pytest.mark.usefixtures("registered")
+def test_download_writes_the_same_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "models").mkdir()
+
+    into_file = data(capsys, "download", "digits", "-o", "copy.onnx")
+    into_folder = data(capsys, "download", "digits", "-o", "models")
+
+    assert into_folder["path"] == "models/digits-1.onnx"
+    for path in (into_file["path"], into_folder["path"]):
+        assert Path(path).read_bytes() == Path(MODEL).read_bytes()
+
+
+def test_without_a_workspace_the_way_out_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "edgekit model register --help" in error(capsys, "list")
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "nobody"], "no model named nobody"),
+        (["show", "digits:7"], "no version 7 of digits; there are 1"),
+        (["show", "a:b"], "'a:b' is no reference to a model"),
+        (["delete", "digits"], "which version of digits"),
+        (["register", TEST, "--name", "x"], "test.npz is no ONNX file"),
+        (["register", MODEL, "--name", "X"], "'X' is no name for a model"),
+        (["register", MODEL, "--name", "x", "--tag", "a b=1"], "'a b' is no name for a tag"),
+        (["quantize", "digits", "--calibration", MODEL], "digits.onnx is no .npz file"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert message in error(capsys, *arguments)
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tag", "digits"],
+        ["tag", "digits", "novalue"],
+        ["register", "missing.onnx", "--name", "x"],
+        ["register", MODEL],
+    ],
+)
+def test_wrong_usage_exits_with_two(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(["model", *arguments]) == 2
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,141 @@
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from edgekit.errors import RegistryError
+from edgekit.registry.blobs import BlobStore
+
+CONTENT = b"weights"
+DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(params=["folder", "object store"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    """A store in a folder, and one behind fsspec's in-memory file system."""
+    folder = (tmp_path / "blobs").as_uri()
+    url = folder if request.param == "folder" else f"memory://{uuid.uuid4()}/blobs"
+    return BlobStore(url, tmp_path / "cache")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def add(store: BlobStore, source: Path) -> str:
+    with store.incoming(source) as incoming:
+        store.put(incoming)
+    return incoming.digest
+
+
+def test_what_is_put_is_found_under_its_sha256(store: BlobStore, source: Path) -> None:
+    assert add(store, source) == DIGEST
+    assert store.exists(DIGEST)
+    assert store.path(DIGEST).read_bytes() == CONTENT
+    assert store.digests() == {DIGEST: len(CONTENT)}
+
+
+def test_the_same_content_is_kept_once(store: BlobStore, source: Path) -> None:
+    add(store, source)
+    add(store, source)
+
+    assert store.digests() == {DIGEST: len(CONTENT)}
+
+
+def test_nothing_is_stored_until_it_is_put(store: BlobStore, source: Path) -> None:
+    with store.incoming(source) as incoming:
+        assert incoming.path.read_bytes() == CONTENT
+
+    assert store.digests() == {}
+    assert not incoming.path.exists()
+
+
+def test_a_source_that_changes_while_it_is_checked_does_not_matter(
+    store: BlobStore, source: Path
+) -> None:
+    with store.incoming(source) as incoming:
+        source.write_bytes(b"something else")
+        store.put(incoming)
+
+    assert store.path(DIGEST).read_bytes() == CONTENT
+
+
+def test_what_is_deleted_is_gone_and_deleting_again_is_fine(store: BlobStore, source: Path) -> None:
+    add(store, source)
+    store.delete(DIGEST)
+    store.delete(DIGEST)
+
+    assert not store.exists(DIGEST)
+
+
+def test_a_missing_blob_is_named(store: BlobStore) -> None:
+    with pytest.raises(RegistryError, match=DIGEST):
+        store.path(DIGEST)
+
+
+def test_damage_is_noticed_on_the_next_read_and_healed_by_the_next_put(
+    store: BlobStore, source: Path, tmp_path: Path
+) -> None:
+    add(store, source)
+    damage(store, tmp_path)
+
+    with pytest.raises(RegistryError, match="is damaged"):
+        store.path(DIGEST)
+    add(store, source)
+
+    assert store.path(DIGEST).read_bytes() == CONTENT
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(source: Path, tmp_path: Path) -> None:
+    store = BlobStore(f"memory://{uuid.uuid4()}", tmp_path / "cache")
+    add(store, source)
+    copy = store.path(DIGEST)
+    copy.write_bytes(b"damaged")
+
+    assert store.path(DIGEST).read_bytes() == CONTENT
+
+
+def test_a_digest_cannot_lead_out_of_the_store(store: BlobStore) -> None:
+    with pytest.raises(RegistryError, match="no sha256 digest"):
+        store.path("sha256:../../../etc/passwd")
+
+
+def test_leftovers_of_killed_processes_are_swept_by_age(source: Path, tmp_path: Path) -> None:
+    store = BlobStore((tmp_path / "blobs").as_uri(), tmp_path / "cache")
+    with store.incoming(source) as incoming:
+        stale = incoming.path.with_name("stale")
+        stale.write_bytes(CONTENT)
+        os.utime(stale, (0, 0))
+
+        assert store.sweep(older_than=3600) == [stale]
+        assert incoming.path.exists()
+
+
+def test_credentials_in_a_url_are_never_shown(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError) as caught:
+        BlobStore("nosuch://me:secret@host/bucket", tmp_path)
+
+    assert "nosuch://host/bucket" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_source_that_cannot_be_read_is_named(store: BlobStore, tmp_path: Path) -> None:
+    with (
+        pytest.raises(RegistryError, match=r"copying .*missing failed"),
+        store.incoming(tmp_path / "missing"),
+    ):
+        pass
+
+
+def damage(store: BlobStore, tmp_path: Path) -> None:
+    if (tmp_path / "blobs").exists():
+        path = store.path(DIGEST)
+        path.chmod(0o644)
+        path.write_bytes(b"damaged")
+    else:
+        store._fs.pipe_file(store._place(DIGEST), b"damaged")

@@ -1,0 +1,48 @@
+"""Registering the same name from several processes at once, and being killed on the way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from edgekit.registry import Registry
+from edgekit.workspace import Workspace
+
+# waits until all are ready, then opens the workspace and registers the file some times
+_REGISTER = """
+import sys
+from pathlib import Path
+from edgekit.registry import Registry
+from edgekit.workspace import Workspace
+
+folder, model, times = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+registry = Registry.open(Workspace(folder))
+for _ in range(times):
+    print(registry.register(model, "digits").version, flush=True)
+"""
+
+
+def test_every_process_gets_versions_of_its_own(workspace: Workspace, digits: Path) -> None:
+    processes, times = 3, 5
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _REGISTER, workspace.folder, digits, str(times)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(processes)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    given = [int(line) for process in running for line in process.communicate()[0].split()]
+
+    assert [process.returncode for process in running] == [0] * processes
+    assert sorted(given) == list(range(1, processes * times + 1))
+    assert len(Registry.open(workspace).models()) == processes * times

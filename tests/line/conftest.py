@@ -1,0 +1,15 @@
+"""The line from end to end: one cache for all its tests, so that it downloads once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a user in an empty folder, with the caches of this one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEKIT_")}
+    return {**kept, "EDGEKIT_WORKSPACE": str(tmp_path / "workspace")}
