@@ -4,8 +4,9 @@
 // A column comes in groups of up to B rows. The first group shifts all words by one tap; every
 // row then goes into the last tap of its kernel row.
 //
-// Handshake: `push` only while `ready`; `valid` stands until `release`, and in the cycle of
-// `release` the next window moves in if it is complete.
+// Handshake: `push` only while `ready`; `valid` stands until `done`, and in the cycle of `done` the
+// next window moves in if it is complete, be it by that cycle's push. So a row's first window, all
+// of whose columns are new, costs nothing where pixels take two cycles.
 module window #(
     parameter int I = 16,
     parameter int B = 4,
@@ -27,9 +28,10 @@ module window #(
     input  logic                   done
 );
   logic [T-1:0][I*8-1:0] filling, filled;
-  logic full, full_ends_block, move;
-  assign move  = full && (!valid || done);
-  assign ready = !full || move;
+  logic full, full_ends_block, completed, move;
+  assign completed = push && last;
+  assign move  = (full || completed) && (!valid || done);
+  assign ready = !full || !valid || done;  // said without `push`, which waits for it
 
   // The last tap of each of the group's kernel rows, counted from the first group on.
   logic [15:0] width, group_start, position_base;
@@ -49,17 +51,16 @@ module window #(
       filling     <= filled;
       group_start <= position_base + (grouped ? 16'(B) * width : width);
     end
-    if (move) taps <= filling;
+    if (move) taps <= full ? filling : filled;
     if (reset) begin
       full  <= 1'b0;
       valid <= 1'b0;
     end else begin
-      if (push && last) full <= 1'b1;
-      else if (move) full <= 1'b0;
+      full <= full ? completed || !move : completed && !move;
       if (move) valid <= 1'b1;
       else if (done) valid <= 1'b0;
     end
-    if (push && last) full_ends_block <= last_of_block;
-    if (move) ends_block <= full_ends_block;
+    if (completed) full_ends_block <= last_of_block;
+    if (move) ends_block <= full ? full_ends_block : last_of_block;
   end
 endmodule

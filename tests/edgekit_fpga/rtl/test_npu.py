@@ -11,17 +11,19 @@ from tests.edgekit_fpga.rtl.random_layers import KINDS, Generator
 
 pytestmark = pytest.mark.needs("verilator")
 
-# 16x8 with every lane; narrow lanes with few requantizers and one bank; square with two look-ups
-SMALL = dataclasses.replace(
-    load_board("ecp5-25f"),
-    name="small",
-    array=dataclasses.replace(
-        load_board("ecp5-25f").array,
-        reduction_lanes=8, output_lanes=4, requantizers=2, banks=1, lookups=2, window_taps=9,
+# 16x8 as on the board; few lanes, requantizers and one bank; square with two look-ups a cycle
+def variant(**array):
+    board = load_board("ecp5-85f")
+    return dataclasses.replace(board, array=dataclasses.replace(board.array, **array))
+
+
+BOARDS = {
+    "16x8": load_board("ecp5-85f"),
+    "8x4": variant(
+        reduction_lanes=8, output_lanes=4, requantizers=2, banks=1, lookups=2, window_taps=9
     ),
-)  # fmt: skip
-SQUARE = load_board("generic-axi")
-BOARDS = {"16x8": load_board("ecp5-85f"), "8x4": SMALL, "16x16": SQUARE}
+    "8x8": variant(reduction_lanes=8, banks=2, lookups=2, patch_bytes=104, window_taps=25),
+}
 
 
 def check(board, seed, kinds):
