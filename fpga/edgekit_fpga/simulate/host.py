@@ -7,6 +7,7 @@ words are those that a real board gets over its link.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,8 @@ class Job:
 
     def run(self, program: Program, limit: int) -> None:
         """Start, and stream in what the program's LOADs take."""
-        data = program.weights[program.resident :].tobytes()
+        words = sum(step.count for step in program.instructions if isinstance(step, isa.Load))
+        data = program.weights[program.resident : program.resident + words].tobytes()
         self.commands.append(struct.pack("<3I", 1, limit, len(data) // WORD_BYTES) + data)
 
     def write_tensor(self, place: Placement, value: Int8) -> None:
@@ -128,7 +130,7 @@ def _runs(numbers: Granules, board: Board) -> Iterator[tuple[int, int]]:
     size = board.memory.activation_granules
     breaks = (np.diff(numbers) != 1) | (np.diff(numbers // size) != 0)
     edges = [0, *(np.flatnonzero(breaks) + 1), len(numbers)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         yield int(first), int(last)
 
 

@@ -1,5 +1,6 @@
 """The NPU's RTL in Verilator: a program's tensors in, tensors and measured cycles out."""
 
+import dataclasses
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from edgekit_fpga.boards import Board
 from edgekit_fpga.cycles import cycles
 from edgekit_fpga.program import Program
 from edgekit_fpga.simulate.errors import SimulationError
-from edgekit_fpga.simulate.host import Job, streams_weights
+from edgekit_fpga.simulate.host import PROGRAM, Job, streams_weights
 from edgekit_fpga.simulate.verilator import build
 
 Int8 = NDArray[np.int8]
@@ -92,43 +93,101 @@ def measure(
         SimulationError: the simulator cannot be built, or a run did not end.
     """
     batch = len(next(iter(inputs.values())))
-    limit = 1000 + 4 * sum(cycles(step, board.array) for step in program.instructions)
-    limit += 2 * sum(
-        step.count * board.array.word_bytes // 4
-        for step in program.instructions
-        if isinstance(step, isa.Load)
-    )
-    job = Job(board)
+    job, sizes = Job(board), [0]
     job.load_program(program)
-    sizes: list[int] = []
     for element in range(batch):
         if element == 0 or streams_weights(program):
             job.load_weights(program)
         for name, value in inputs.items():
             job.write_tensor(program.placements[name], value[element])
-        job.run(program, limit)
+        job.run(program, _limit(program, board))
         sizes = [job.read_tensor(program.placements[name]) for name in outputs]
-    answer = _answer(simulator(board), b"".join(job.commands))
+    answer = Answer(_answer(simulator(board), b"".join(job.commands)))
     tensors: dict[str, list[Int8]] = {name: [] for name in outputs}
-    spent, layers, position = [], (), 0
-    for element in range(batch):
-        error, taken, count = struct.unpack_from("<3I", answer, position)
-        if error:
-            what = "was refused by the NPU" if error == 1 else f"did not end within {limit} cycles"
-            raise SimulationError(f"the program {what} (batch element {element})")
-        position += 12
-        if element == 0:
-            numbers = struct.unpack_from(f"<{2 * count}I", answer, position)
-            layers = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-        position += 8 * count
+    spent, starts = [], []
+    for _ in range(batch):
+        taken, layers = answer.run()
         spent.append(taken)
+        starts.append(layers)
         for name, size in zip(outputs, sizes, strict=True):
-            words = answer[position : position + 4 * size]
+            words = answer.words(size)
             tensors[name].append(job.tensor_of(program.placements[name], words))
-            position += 4 * size
-    return Measurement(
-        {name: np.stack(values) for name, values in tensors.items()}, tuple(spent), layers
-    )
+    stacked = {name: np.stack(values) for name, values in tensors.items()}
+    return Measurement(stacked, tuple(spent), starts[0])
+
+
+def layers(program: Program, board: Board, inputs: Mapping[str, Int8]) -> dict[str, Int8]:
+    """Every tensor that an instruction leaves in memory, by the name its trace gives it.
+
+    The program is run again and again, one instruction further each time, because later layers
+    may write over what earlier ones made. Arguments and errors as `measure`; one array (1, C, H, W)
+    for each tensor, from inputs with a batch of one.
+    """
+    job, wanted = Job(board), []
+    job.load_program(program)
+    traces = iter(program.traces)
+    for index, step in enumerate(program.instructions):
+        if not isinstance(step, isa.Layer):
+            continue
+        trace = next(traces)
+        name = trace.pool or trace.add or trace.table or trace.own
+        if name not in program.placements:
+            continue
+        part = dataclasses.replace(
+            program, instructions=(*program.instructions[: index + 1], isa.End())
+        )
+        job.load(PROGRAM, 0, isa.encode_program(part.instructions))
+        job.load_weights(program)
+        for source, value in inputs.items():
+            job.write_tensor(program.placements[source], value[0])
+        job.run(part, _limit(program, board))
+        wanted.append((name, job.read_tensor(program.placements[name])))
+    answer = Answer(_answer(simulator(board), b"".join(job.commands)))
+    made = {}
+    for name, size in wanted:
+        answer.run()
+        made[name] = job.tensor_of(program.placements[name], answer.words(size))[None]
+    return made
+
+
+class Answer:
+    """The bench's answers, taken one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def words(self, count: int) -> bytes:
+        """The next 32-bit words.
+
+        Raises:
+            SimulationError: the simulator stopped before it gave them.
+        """
+        part = self._data[self._position : self._position + 4 * count]
+        if len(part) < 4 * count:
+            raise SimulationError("the simulator stopped before its answer was complete")
+        self._position += 4 * count
+        return part
+
+    def run(self) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """A run's cycles, and instruction index and first cycle of each of its layers.
+
+        Raises:
+            SimulationError: the NPU refused the program, or did not end it.
+        """
+        error, cycles_taken, count = struct.unpack("<3I", self.words(3))
+        if error:
+            what = "refused the program" if error == 1 else "did not end the program in time"
+            raise SimulationError(f"the simulated NPU {what}")
+        numbers = struct.unpack(f"<{2 * count}I", self.words(2 * count))
+        return cycles_taken, tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _limit(program: Program, board: Board) -> int:
+    """More cycles than the program can take: four times the estimate, and the link's time."""
+    words = sum(step.count for step in program.instructions if isinstance(step, isa.Load))
+    estimate = sum(cycles(step, board.array) for step in program.instructions)
+    return 1000 + 4 * estimate + words * board.array.word_bytes
 
 
 def _answer(program: Path, job: bytes) -> bytes:

@@ -27,7 +27,9 @@ def cache_folder() -> Path:
     """Where built simulators are kept: $EDGEKIT_FPGA_CACHE, else the user's cache folder."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit" / "verilator"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit" / "verilator"
+    )
 
 
 def check_tools() -> None:

@@ -6,10 +6,10 @@ import pytest
 from edgekit_fpga.boards import load_board
 from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.simulate.npu import measure
-
 from tests.edgekit_fpga.rtl.random_layers import KINDS, Generator
 
 pytestmark = pytest.mark.needs("verilator")
+
 
 # 16x8 as on the board; few lanes, requantizers and one bank; square with two look-ups a cycle
 def variant(**array):
