@@ -24,6 +24,13 @@ from edgekit.cli.output import json_option, say
 )
 @click.option("--hostname", default=None, help="The hub's name in tokens.")
 @click.option("--https-port", type=int, default=None, help="Port of the REST API; 0: a free one.")
+@click.option(
+    "--tier",
+    type=click.Choice(["none", "free", "s1", "s2", "s3"]),
+    default="none",
+    show_default=True,
+    help="Keep the rates of a tier of the real service.",
+)
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends.")
 @json_option
 @click.pass_context
@@ -46,6 +53,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
         bind=options["bind"],
         hostname=options["hostname"] or HUB_NAME,
         https_port=options["https_port"],
+        tier=options["tier"],
     )
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)
 

@@ -8,7 +8,7 @@ from edgekit_sim.dps.allocation import Allocation
 from edgekit_sim.dps.attestation import Json
 from edgekit_sim.dps.enrollments import Enrollment
 from edgekit_sim.dps.hubs import LinkedHub, Registry
-from edgekit_sim.dps.registrations import INITIAL, MIGRATED, RESET, Registration
+from edgekit_sim.dps.registrations import INITIAL, MIGRATED, RESET, STAYED, Registration
 
 
 async def place(
@@ -64,7 +64,7 @@ async def reprovision(
     stays = before.name == target.name and registration.device_id == device_id
     if enrollment.migrates_data and stays:
         await place(target.registry, device_id, authentication, edge, twin)
-        return registration.substatus or INITIAL
+        return STAYED
     if enrollment.migrates_data:
         present = await before.registry.device(registration.device_id)
         if present is not None:

@@ -20,6 +20,7 @@ from edgekit_sim.iothub.store import Store
 TOKEN_SECONDS = 600
 CALL_SECONDS = 10.0
 SAVE = "INSERT OR REPLACE INTO dps_hubs VALUES (?,?)"
+OWN = ""  # the name under which the store keeps the settings of the hub in this process
 DELETE = "DELETE FROM dps_hubs WHERE name = ?"
 
 
@@ -202,7 +203,8 @@ class LinkedHubs:
         self._own = own
         self._hubs = {own.name.lower(): own}
         for name, document in store.read("SELECT name, document FROM dps_hubs"):
-            self._hubs[name.lower()] = _read(name, orjson.loads(document), own)
+            hub = _read(name, orjson.loads(document), own)
+            self._hubs[hub.name.lower()] = hub
 
     def all(self) -> list[LinkedHub]:
         """All linked hubs, the own one first."""
@@ -222,9 +224,11 @@ class LinkedHubs:
         """
         if not name or any(character in name for character in "/;= "):
             raise ProvisioningFault(BAD_REQUEST, "Invalid linked hub: its name is no host name.")
-        hub = _read(name, document, self._own)
-        self._hubs[name.lower()] = hub
-        self._store.write(SAVE, (name, orjson.dumps(document)))
+        present = self.find(name)
+        key = OWN if present is not None and present.name == self._own.name else name
+        hub = _read(key, document, self._own)
+        self._hubs[hub.name.lower()] = hub
+        self._store.write(SAVE, (key, orjson.dumps(document)))
         return hub
 
     def unlink(self, name: str) -> None:
@@ -253,7 +257,7 @@ def _read(name: str, document: Json, own: LinkedHub) -> LinkedHub:
         raise ProvisioningFault(
             BAD_REQUEST, "Invalid linked hub: allocationWeight and latency are numbers."
         ) from error
-    if name.lower() == own.name.lower():
+    if name == OWN:
         return LinkedHub(own.name, own.registry, aliases=own.aliases, **settings)
     remote = RemoteHub(
         str(document.get("connectionString", "")), str(document.get("caCertificate") or "")

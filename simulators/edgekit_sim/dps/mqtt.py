@@ -19,6 +19,7 @@ from edgekit_sim.dps.errors import BAD_REQUEST, ProvisioningFault
 from edgekit_sim.dps.provisioning import Answer, Provisioning
 from edgekit_sim.dps.rest import error_document
 from edgekit_sim.iothub.client_certificates import chain_of
+from edgekit_sim.iothub.faults import PARTITION
 from edgekit_sim.iothub.mqtt import packets
 from edgekit_sim.iothub.mqtt.connection import HELLO_SECONDS, DeviceConnection
 from edgekit_sim.iothub.mqtt.packets import Malformed
@@ -156,13 +157,7 @@ class ProvisioningConnection(asyncio.Protocol):
         return self._granted
 
     def _publish(self, first: int, body: bytes) -> None:
-        reader = packets.Reader(body)
-        qos = (first >> 1) & 3
-        topic = reader.text()
-        if qos > 1:
-            raise Malformed("a message with QoS 2, which the service does not take")
-        packet_id = reader.integer(2) if qos else 0
-        payload = body[2 + len(topic.encode()) + (2 if qos else 0) :]
+        topic, packet_id, payload = packets.read_publish(first, body)
         if match := _REGISTER.fullmatch(topic):
             work = self._register(match[1], payload)
         elif match := _STATUS.fullmatch(topic):
@@ -226,7 +221,7 @@ class Doorway(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         self._transport = cast(asyncio.Transport, transport)
-        if self._hub.faults.unreachable():
+        if self._hub.faults.strikes(PARTITION):
             self._transport.abort()
             return
         loop = asyncio.get_running_loop()

@@ -17,7 +17,14 @@ from edgekit_sim.dps.attestation import Json
 from edgekit_sim.dps.enrollments import GROUP, INDIVIDUAL, Enrollment, Enrollments
 from edgekit_sim.dps.errors import ProvisioningFault
 from edgekit_sim.dps.hubs import LinkedHub, LinkedHubs, OwnHub
-from edgekit_sim.dps.registrations import ASSIGNED, ASSIGNING, FAILED, Registration, Registrations
+from edgekit_sim.dps.registrations import (
+    ASSIGNED,
+    ASSIGNING,
+    FAILED,
+    STAYED,
+    Registration,
+    Registrations,
+)
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.twins import new_etag, timestamp
@@ -83,7 +90,8 @@ class Provisioning:
         self.enrollments = Enrollments(self._store, INDIVIDUAL)
         self.groups = Enrollments(self._store, GROUP)
         self.registrations = Registrations(self._store)
-        own = LinkedHub(assigned_as, OwnHub(hub), aliases=tuple(self._hostnames))
+        names = self._hostnames | self._names_of_own(assigned_as)
+        own = LinkedHub(assigned_as, OwnHub(hub), aliases=tuple(names))
         self.hubs = LinkedHubs(self._store, own)
         self.throttled: tuple[int, int] = (0, 0)
         self._authorities: dict[str, bytes] = dict(
@@ -97,6 +105,17 @@ class Provisioning:
         scope = f"0ne{secrets.token_hex(4).upper()}"
         self._store.write("INSERT INTO settings VALUES (?,?)", ("dps/scope", scope))
         return scope
+
+    def _names_of_own(self, assigned_as: str) -> set[str]:
+        """All names under which the hub in this process was ever assigned, in lower case.
+
+        Its address may change from one start to the next, and it still has its devices.
+        """
+        kept = self._store.read("SELECT value FROM settings WHERE name = 'dps/own-names'")
+        names = {*(kept[0][0].split() if kept else ()), assigned_as.lower()}
+        statement = "INSERT OR REPLACE INTO settings VALUES ('dps/own-names', ?)"
+        self._store.write(statement, (" ".join(sorted(names)),))
+        return names
 
     def start(self) -> None:
         """Go on with the registrations that were under way when the service last ended."""
@@ -178,7 +197,7 @@ class Provisioning:
             ProvisioningFault: 400, 401 or 429.
         """
         admission = self._admit(registration_id, credentials)
-        if str(document.get("registrationId", "")).lower() != registration_id.lower():
+        if str(document.get("registrationId", registration_id)).lower() != registration_id.lower():
             raise ProvisioningFault(
                 errors.BAD_REQUEST, "registrationId in the body is not the one that asks."
             )
@@ -293,7 +312,7 @@ class Provisioning:
             device_id = registration.device_id
             twin = enrollment.initial_twin
             await place(before.registry, device_id, authentication, enrollment.edge, twin)
-            return replace(registration, status=ASSIGNED)
+            return replace(registration, status=ASSIGNED, substatus=STAYED)
         context = self._context(registration)
         allocation = await allocate(enrollment, registration.id, self.hubs, context)
         substatus = await reprovision(registration, before, allocation, enrollment, authentication)

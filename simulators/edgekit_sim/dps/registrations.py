@@ -13,7 +13,8 @@ from edgekit_sim.dps.etags import check_etag
 from edgekit_sim.iothub.store import Store
 
 ASSIGNING, ASSIGNED, FAILED = "assigning", "assigned", "failed"
-INITIAL, MIGRATED, RESET = "initialAssignment", "deviceDataMigrated", "deviceDataReset"
+INITIAL, STAYED = "initialAssignment", "reprovisionedToInitialAssignment"
+MIGRATED, RESET = "deviceDataMigrated", "deviceDataReset"
 SAVE = "INSERT OR REPLACE INTO dps_registrations VALUES (?,?)"
 DELETE = "DELETE FROM dps_registrations WHERE id = ?"
 

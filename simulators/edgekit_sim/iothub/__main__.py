@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             websocket_port=options.websocket_port or None,
             plain_port=options.plain_port,
             durable=not options.volatile,
+            tier=options.tier,
         )
         run(settings, _print_json if options.json else _print_text, options.until_stdin_closes)
     except SimulatorError as error:
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--websocket-port", type=int, default=443, help="MQTT over WebSocket; 0 for none"
     )
     parser.add_argument("--plain-port", type=int, help="MQTT without TLS, for load tests")
+    parser.add_argument("--tier", default="none", help="keep a tier's rates: free, s1, s2, s3")
     parser.add_argument("--volatile", action="store_true", help="do not wait for the disk")
     parser.add_argument("--json", action="store_true", help="say where it is as one JSON object")
     parser.add_argument("--until-stdin-closes", action="store_true")

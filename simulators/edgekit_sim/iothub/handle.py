@@ -41,9 +41,9 @@ class HubHandle:
         gateway: the address devices connect to (`GatewayHostName`).
         service_connection_string: for azure-iot-hub, with the rights of `iothubowner`.
         eventhub_connection_string: for azure-eventhub, to read what devices sent.
-        dps_service_connection_string: for azure-iothub-provisioningserviceclient.
-        dps_device_host: `provisioning_host` of ProvisioningDeviceClient.
-        dps_id_scope: its `id_scope`.
+        dps_service_connection_string: for the provisioning service client.
+        dps_device_host: where devices register (`provisioning_host`).
+        dps_id_scope: the id scope they name.
         ca_file: certificate of the hub's authority, for SSL_CERT_FILE and REQUESTS_CA_BUNDLE.
         ports: by name: `mqtt`, `https`, where it could be opened `websocket`.
         state_dir: the hub's folder.
@@ -136,6 +136,17 @@ class HubHandle:
         self.ca_file = description["ca_file"]
         self.ports = description["ports"]
 
+    @property
+    def pid(self) -> int:
+        """The hub's process id.
+
+        Raises:
+            HubStopped: it is not running.
+        """
+        if self._process is None:
+            raise HubStopped("the hub is not running", "call start()")
+        return self._process.pid
+
     def stop(self) -> None:
         """Stop the hub in order; what it knows stays in `state_dir`."""
         self._end(signal.SIGTERM)
@@ -161,13 +172,16 @@ class HubHandle:
 
     # ---- the hub
 
-    def request(self, method: str, path: str, document: Any = None) -> Any:
+    def request(
+        self, method: str, path: str, document: Any = None, if_match: str | None = None
+    ) -> Any:
         """Call the hub's REST API with the owner's rights.
 
         Args:
             method: for example `GET`.
             path: for example `/devices/d1`; everything but devices' names as it goes on the wire.
             document: JSON to send, or bytes as they are.
+            if_match: the ETag that must be there, `*` for any.
 
         Returns:
             The JSON of the answer; None when it has none.
@@ -183,6 +197,7 @@ class HubHandle:
         headers = {
             "Authorization": tokens.sign(host, fields["SharedAccessKey"], expiry, policy),
             "Content-Type": "application/json",
+            **({"If-Match": if_match} if if_match else {}),
         }
         body = document if isinstance(document, bytes | None) else json.dumps(document).encode()
         call = urllib.request.Request(f"https://{host}{path}", body, headers, method=method)
@@ -229,18 +244,19 @@ class HubHandle:
 
     def partition(self, devices: Sequence[str] | None = None, seconds: float | None = None) -> None:
         """Cut devices (None: all) off, for some seconds or until `heal`."""
-        self._fault({"fault": "partition", "devices": devices, "seconds": seconds})
+        self.fault("partition", devices=devices, seconds=seconds)
 
     def lose_acks(self, share: float, seed: int = 0, seconds: float | None = None) -> None:
         """Lose the acknowledgement of a share of the messages, with their connection."""
-        self._fault({"fault": "lose-acks", "share": share, "seed": seed, "seconds": seconds})
+        self.fault("lose-acks", share=share, seed=seed, seconds=seconds)
 
     def heal(self) -> None:
         """End all faults."""
-        self._fault({"fault": "heal"})
+        self.fault("heal")
 
-    def _fault(self, document: dict[str, Any]) -> None:
-        self.request("POST", "/edgekit/faults", document)
+    def fault(self, kind: str, **options: Any) -> None:
+        """Begin a fault; kinds and options are those of `edgekit_sim.iothub.faults`."""
+        self.request("POST", "/edgekit/faults", {"fault": kind, **options})
 
 
 @contextlib.contextmanager

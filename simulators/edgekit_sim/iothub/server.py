@@ -32,6 +32,7 @@ from edgekit_sim.iothub.listeners import (
     Sockets,
     open_sockets,
 )
+from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
 from edgekit_sim.iothub.rest.websocket import MQTT
 from edgekit_sim.iothub.store import Store
@@ -52,6 +53,7 @@ class Settings:
         websocket_port: port of MQTT over WebSocket; None for none.
         plain_port: port of MQTT without TLS, for load tests; None for none.
         durable: wait for the disk before anything is acknowledged.
+        tier: the tier whose rates hold: none, free, s1, s2 or s3.
     """
 
     state: Path | None = None
@@ -61,12 +63,15 @@ class Settings:
     websocket_port: int | None = WEBSOCKET_PORT
     plain_port: int | None = None
     durable: bool = True
+    tier: str = "none"
 
     def __post_init__(self) -> None:
         if not self.bind:
             raise SimulatorError("the hub has no address", "name one with --bind, or use auto")
         if not self.hostname or any(c in self.hostname for c in "/;= "):
             raise SimulatorError(f"{self.hostname!r} is no host name")
+        if self.tier not in TIERS:
+            raise SimulatorError(f"{self.tier!r} is no tier", f"use one of {', '.join(TIERS)}")
 
 
 class Server:
@@ -96,7 +101,7 @@ class Server:
             names = list(dict.fromkeys([self.settings.hostname, "localhost", *addresses]))
             context = _tls(issue_server(self._folder, names))
             durable = self.settings.durable and self.settings.state is not None
-            self.hub = Hub(Store(self._folder / "hub.db", durable), names)
+            self.hub = Hub(Store(self._folder / "hub.db", durable), names, self.settings.tier)
             self._nodes = Nodes(self.hub, self.settings.hostname.partition(".")[0])
             alone = self.settings.hostname == HUB_NAME  # a name that resolves nowhere
             assigned_as = addresses[0] if alone else self.settings.hostname

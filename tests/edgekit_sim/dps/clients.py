@@ -1,7 +1,8 @@
-"""The provisioning service's two HTTP APIs, called by hand."""
+"""The provisioning service's two HTTP APIs, called by hand; and an end for SDK clients."""
 
 import json
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -94,3 +95,11 @@ class Device:
                 return state
             time.sleep(0.02)
         raise AssertionError(f"{self.id} is still being assigned")
+
+
+def end(client: Any) -> None:
+    """End a client that was refused: it goes on reconnecting, and the SDK has no way to stop it."""
+    if client._pipeline._running:
+        ended = threading.Event()
+        client._pipeline.shutdown(callback=lambda **_: ended.set())
+        assert ended.wait(10)

@@ -1,6 +1,5 @@
 """Clients of the provisioning service under test."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from provisioningserviceclient.models import AttestationMechanism, IndividualEnr
 
 from edgekit_sim.iothub.handle import HubHandle
 from edgekit_sim.iothub.pytest_plugin import iothub as iothub  # a fixture, found by its name
-from tests.edgekit_sim.dps.clients import Api
+from tests.edgekit_sim.dps.clients import Api, end
 
 
 @pytest.fixture
@@ -57,11 +56,3 @@ def provisioning(iothub: HubHandle) -> Iterator[Callable[..., Any]]:
     yield provisioning
     for client in clients:
         end(client)
-
-
-def end(client: Any) -> None:
-    """End a client that was refused: it goes on reconnecting, and the SDK has no way to stop it."""
-    if client._pipeline._running:
-        ended = threading.Event()
-        client._pipeline.shutdown(callback=lambda **_: ended.set())
-        assert ended.wait(10)

@@ -1,5 +1,6 @@
 """What was answered is there after kill -9, and what was under way is finished."""
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,12 @@ from azure.iot.device import IoTHubDeviceClient
 
 from edgekit_sim.iothub.handle import start_hub
 from tests.edgekit_sim.dps.clients import Api, Device
+
+
+def own_address() -> str:
+    """A loopback address that no other test takes while its hub is dead."""
+    number = os.getpid()
+    return f"127.83.{number // 250 % 250}.{number % 250 + 1}"
 
 
 class Slow:
@@ -55,7 +62,7 @@ def slow() -> Iterator[Slow]:
 
 
 def test_kill_in_the_middle_of_an_assignment(tmp_path: Path, slow: Slow) -> None:
-    with start_hub(tmp_path / "hub") as hub:
+    with start_hub(tmp_path / "hub", bind=(own_address(),)) as hub:
         api = Api(hub)
         url = f"http://127.0.0.1:{slow.server.server_port}/"
         definition = {"webhookUrl": url, "apiVersion": "2021-10-01"}
@@ -81,7 +88,7 @@ def test_kill_in_the_middle_of_an_assignment(tmp_path: Path, slow: Slow) -> None
 
 
 def test_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
-    with start_hub(tmp_path / "hub") as hub:
+    with start_hub(tmp_path / "hub", bind=(own_address(),)) as hub:
         api = Api(hub)
         key = api.enroll("kept-1")
         group = api.enroll_group("kept-group")
@@ -108,3 +115,18 @@ def test_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
         client.send_message("after")
         client.shutdown()
         assert [event["body"] for event in hub.events()] == ["after"]
+
+
+def test_a_hub_that_moves_keeps_its_devices(tmp_path: Path) -> None:
+    with start_hub(tmp_path / "hub", bind=(own_address(),)) as hub:
+        api = Api(hub)
+        key = api.enroll("mover")
+        api.call("PUT", f"/edgekit/dps/linkedHubs/{hub.gateway}", {"allocationWeight": 7})
+        Device(hub, "mover", key).register()
+    with start_hub(tmp_path / "hub") as hub:
+        state = Device(hub, "mover", key).register()
+        links = Api(hub).call("GET", "/edgekit/dps/linkedHubs")[1]
+        assert state["assignedHub"] == hub.gateway
+        assert state["substatus"] == "reprovisionedToInitialAssignment"
+        assert [(link["name"], link["allocationWeight"]) for link in links] == [(hub.gateway, 7)]
+        assert hub.request("GET", "/devices/mover")["deviceId"] == "mover"

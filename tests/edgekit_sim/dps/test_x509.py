@@ -19,6 +19,7 @@ from provisioningserviceclient.models import (
 )
 
 from edgekit_sim.iothub.handle import HubHandle
+from tests.edgekit_sim.dps.clients import end
 
 HOUR = datetime.timedelta(hours=1)
 
@@ -85,8 +86,7 @@ def register(iothub: HubHandle, tmp_path: Path) -> Iterator[Register]:
 
     yield register
     for client in clients:
-        if client._pipeline._running:  # refused: the SDK goes on reconnecting
-            client._pipeline.shutdown(callback=lambda **_: None)
+        end(client)
 
 
 def refusal(register: Register, name: str, issued: Issued, length: int = 1) -> str:

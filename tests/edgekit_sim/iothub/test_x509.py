@@ -1,43 +1,15 @@
 """Devices that prove who they are with a certificate."""
 
-import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.iot.device import X509, IoTHubDeviceClient, exceptions
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
 
 from edgekit_sim.iothub.handle import HubHandle
-
-# paho leaves the socket of a failed handshake to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def issue(name: str, issuer: Pair | None = None, days: int = 1, authority: bool = False) -> Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=5))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .sign(issuer[1] if issuer else key, hashes.SHA256())
-    )
-    return certificate, key
-
-
-def pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+from tests.edgekit_sim.iothub.certificates import Pair, issue, pem, private
 
 
 def client(
@@ -48,13 +20,8 @@ def client(
     chain: tuple[x509.Certificate, ...] = (),
     **options: Any,
 ) -> Any:
-    key = pair[1].private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
     (folder / "cert.pem").write_text("".join(pem(one) for one in (pair[0], *chain)))
-    (folder / "key.pem").write_bytes(key)
+    (folder / "key.pem").write_bytes(private(pair[1]))
     return IoTHubDeviceClient.create_from_x509_certificate(
         X509(str(folder / "cert.pem"), str(folder / "key.pem")),
         hostname=iothub.hostname,
