@@ -228,3 +228,17 @@ def test_a_profile_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> No
     assert run(["model", "profile", "digits"]) == 0
     assert run(["model", "show", "digits"]) == 0
     assert "99% on" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("registered")
+def test_everything_moves_to_another_workspace(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = data(capsys, "list")
+    assert data(capsys, "export", "all.tar")["versions"] == 1
+    assert "already: digits" in error(capsys, "import", "all.tar")
+
+    monkeypatch.setenv("EDGEKIT_WORKSPACE", str(folder / "other"))
+
+    assert data(capsys, "import", "all.tar")["versions"] == 1
+    assert data(capsys, "list") == before
