@@ -1,9 +1,9 @@
 """A whole registry as one file, and back: to move it, or to keep it.
 
-The archive is a tar: first everything that is recorded, as JSON in `registry/sha256/HEX`, then each
-file once, as `blobs/sha256/HEX`. The same registry gives the same bytes. What comes in is trusted
-in nothing: only these names, only plain files, no more bytes than recorded, each file what its digest
-says, each ONNX file read and checked again.
+The archive is a tar: first everything that is recorded, as JSON in `registry/sha256/HEX`, then
+each file once, as `blobs/sha256/HEX`. The same registry gives the same bytes. What comes in is
+trusted in nothing: only these names, only plain files, no more bytes than recorded, each file what
+its digest says, each ONNX file read and checked again.
 """
 
 import hashlib
