@@ -242,3 +242,15 @@ def test_everything_moves_to_another_workspace(
 
     assert data(capsys, "import", "all.tar")["versions"] == 1
     assert data(capsys, "list") == before
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_recipe_is_kept_and_layers_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--method", "percentile", "--equalize", "--correct-bias"]
+    printed = data(capsys, "quantize", "digits", "--calibration", CALIBRATION, *options)
+
+    recipe = printed["model"]["properties"]["quantization.recipe"]
+    assert recipe == "percentile 99.99, equalized, biases corrected"
+    assert min(layer["sqnr"] for layer in printed["layers"]) > 20
+    run(["model", "quantize", "digits", "--calibration", CALIBRATION, "--layers"])
+    assert "Error of each tensor" in capsys.readouterr().out
