@@ -12,6 +12,7 @@ from edgekit.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgekit.registry import ModelRef, Registry
     from edgekit_fpga import Package
 
 PACKAGE = click.Path(dir_okay=False, path_type=Path)
@@ -23,9 +24,9 @@ def fpga() -> None:
 
     \b
     Examples:
-      edgekit fpga compile digits.int8.onnx --board ecp5-85f -o digits.npu
+      edgekit fpga compile digits-int8:1 --board ecp5-85f -o digits.npu
       edgekit fpga run digits.npu --input test.npz -o result.npz
-      edgekit fpga prove digits.npu digits.int8.onnx --input test.npz
+      edgekit fpga prove digits.npu digits-int8:1 --input test.npz
       edgekit fpga profile digits.npu
     """
 
@@ -36,16 +37,24 @@ def fpga() -> None:
 @click.option("-o", "--output", required=True, type=PACKAGE, help="The package to write.")
 @json_option
 def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
-    """Compile the int8 ONNX file MODEL into a package, with the proof of its arithmetic.
+    """Compile MODEL into a package, with the proof of its arithmetic.
+
+    MODEL is an int8 ONNX file, or NAME:VERSION of a registered one; the registry then keeps the
+    package too, and knows what it was made from.
 
     \b
     Examples:
-      edgekit fpga compile digits.int8.onnx -o digits.npu
+      edgekit fpga compile digits-int8:1 -o digits.npu
       edgekit fpga compile digits.int8.onnx --board ice40-up5k -o digits.npu --json
     """
-    from edgekit_fpga import compile_model
+    if named := registered(model):
+        from edgekit.packager.fpga import package_fpga
 
-    package = compile_model(read_model(model), board)
+        package, _record = package_fpga(*named, board)
+    else:
+        from edgekit_fpga import compile_model
+
+        package = compile_model(read_model(model), board)
     package.save(output)
     manifest, array = package.manifest, package.board.array
     total = manifest["cycles"]["total"]
@@ -300,12 +309,30 @@ def profile(package: Path, as_json: bool) -> None:
     say(f"{total:,} cycles estimated, {100 * busy:.1f}% of the array's multipliers")
 
 
+def registered(model: str) -> "tuple[Registry, ModelRef] | None":
+    """The registry and the reference that `model` is; None where it names a file.
+
+    Raises:
+        WorkspaceError: it is a reference, and there is no workspace here.
+    """
+    if Path(model).exists() or "/" in model or model.endswith(".onnx"):
+        return None
+    from edgekit.registry import ModelRef, Registry
+    from edgekit.workspace import Workspace
+
+    return Registry.open(Workspace.find()), ModelRef.parse(model)
+
+
 def read_model(model: str) -> bytes:
-    """The bytes of the model a command names: a path.
+    """The bytes of the model a command names: a path, or NAME:VERSION in the registry.
 
     Raises:
         ModelError: no such file.
+        NotFound: no such version.
     """
+    if named := registered(model):
+        registry, ref = named
+        return registry.model_file(ref).read_bytes()
     try:
         return Path(model).read_bytes()
     except OSError as error:

@@ -84,7 +84,7 @@ def residual(
 
 
 def _corrected(add: Residual, goal: Int8) -> Residual | None:
-    """The adder with the table entries moved, by less than float32's own error, that miss `goal`."""
+    """The adder with those table entries moved that miss `goal`, by less than float32's error."""
     table = add.table.copy()
     for entry in np.flatnonzero((all_pairs(add) != goal).any(axis=0)):
         moved = table[entry] + _CORRECTIONS

@@ -1,10 +1,12 @@
 """Who may do what: shared access policies, and the keys and certificates of identities."""
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgekit_sim.iothub import tokens
+from edgekit_sim.iothub.authorities import check_authority, issued_by
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.registry import Registry
@@ -14,6 +16,7 @@ REGISTRY_READ = "RegistryRead"
 REGISTRY_WRITE = "RegistryWrite"
 SERVICE_CONNECT = "ServiceConnect"
 DEVICE_CONNECT = "DeviceConnect"
+ENROLLMENT_WRITE = "EnrollmentWrite"
 
 # the policies of a new hub, as the real service makes them
 POLICIES: dict[str, frozenset[str]] = {
@@ -22,6 +25,7 @@ POLICIES: dict[str, frozenset[str]] = {
     "device": frozenset({DEVICE_CONNECT}),
     "registryRead": frozenset({REGISTRY_READ}),
     "registryReadWrite": frozenset({REGISTRY_READ, REGISTRY_WRITE}),
+    "provisioningserviceowner": frozenset({ENROLLMENT_WRITE}),
 }
 
 
@@ -58,16 +62,29 @@ class Gatekeeper:
     """Checks tokens and certificates.
 
     Args:
+        store: where the authorities are kept.
         registry: the identities.
         policies: by name.
         hostnames: what the hub may be called in a token, without port, lower case.
+
+    Attributes:
+        authorities: certificates in PEM of those who may issue certificates for devices, by name.
     """
 
     def __init__(
-        self, registry: Registry, policies: dict[str, Policy], hostnames: Iterable[str]
+        self,
+        store: Store,
+        registry: Registry,
+        policies: dict[str, Policy],
+        hostnames: Iterable[str],
     ) -> None:
         self._registry = registry
         self.policies = policies
+        self._store = store
+        kept = store.read("SELECT name, value FROM settings WHERE name LIKE 'authority/%'")
+        self.authorities: dict[str, bytes] = {
+            name.partition("/")[2]: text.encode() for name, text in kept
+        }
         self._hostnames = frozenset(name.lower() for name in hostnames)
 
     def service(self, authorization: str | None, right: str) -> None:
@@ -95,7 +112,7 @@ class Gatekeeper:
             )
 
     def device(
-        self, device_id: str, module_id: str, password: str | None, certificate: bytes | None
+        self, device_id: str, module_id: str, password: str | None, chain: tuple[bytes, ...]
     ) -> tuple[Identity, float]:
         """Let a device or module pass.
 
@@ -103,7 +120,7 @@ class Gatekeeper:
             device_id: who it says it is.
             module_id: "" for a device.
             password: its token, None when it sent none.
-            certificate: the client certificate of the TLS connection in DER, None without one.
+            chain: the certificates of the TLS connection in DER, the client's own first.
 
         Returns:
             The identity, and until when it may stay: seconds since 1970, or infinity.
@@ -118,7 +135,7 @@ class Gatekeeper:
         if device.status != "enabled":
             raise HubFault(403, "IotHubForbidden", "the device is disabled")
         if not password:
-            if certificate is not None and self._certified(identity, certificate):
+            if chain and self._certified(identity, chain):
                 return identity, float("inf")
             raise _refused("neither a token nor a certificate that fits")
         token = tokens.parse(password)
@@ -151,10 +168,10 @@ class Gatekeeper:
         resource = token.resource.split("/devices/", 1)[-1]
         for holder in (device_id, f"{device_id}/modules/$edgeAgent"):
             if resource == holder:
-                self.device(*_split(holder), authorization, None)
+                self.device(*_split(holder), authorization, ())
                 return
         if module_id and resource == f"{device_id}/modules/{module_id}":
-            self.device(device_id, module_id, authorization, None)
+            self.device(device_id, module_id, authorization, ())
             return
         raise _refused("the token is for another identity")
 
@@ -164,7 +181,7 @@ class Gatekeeper:
             raise _refused("the signature was not made with a key of this identity")
         if token.expiry <= time.time():
             raise _refused("the token has expired")
-        host, _, rest = token.resource.removeprefix("https://").partition("/")
+        host, _, rest = re.sub("^[a-z]+://", "", token.resource).partition("/")
         if host.rpartition(":")[0].lower() not in self._hostnames:
             host = host.lower()
             if host not in self._hostnames:
@@ -172,10 +189,31 @@ class Gatekeeper:
         if rest and not _covers(rest, client_id):
             raise _refused("the token is for another resource")
 
-    def _certified(self, identity: Identity, certificate: bytes) -> bool:
+    def _certified(self, identity: Identity, chain: tuple[bytes, ...]) -> bool:
         if identity.authentication == "selfSigned":
-            return identity.certificate_fits(certificate)
+            return identity.certificate_fits(chain[0])
+        if identity.authentication == "certificateAuthority":
+            authorities = list(self.authorities.values())
+            return issued_by(chain, authorities, identity.device_id)
         return False
+
+    def trust(self, name: str, text: bytes) -> None:
+        """Let devices in with certificates that an authority issued for their device id.
+
+        Args:
+            name: what to call the authority.
+            text: its certificate in PEM.
+
+        Raises:
+            HubFault: 400, when that is no certificate of an authority.
+        """
+        try:
+            self.authorities[name] = check_authority(text)
+        except ValueError as error:
+            raise HubFault(400, "CertificateInvalid", f"{name!r}: {error}") from error
+        self._store.write(
+            "INSERT OR REPLACE INTO settings VALUES (?,?)", (f"authority/{name}", text.decode())
+        )
 
 
 def _covers(resource: str, client_id: str) -> bool:
