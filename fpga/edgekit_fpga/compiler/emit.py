@@ -1,13 +1,13 @@
 """From layers and placements to instructions and the memories they read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgekit_fpga import isa
-from edgekit_fpga.arithmetic import Float32, Int8, Int64, Multiplier
+from edgekit_fpga.arithmetic import Int8, Int64, Multiplier
 from edgekit_fpga.boards import Board
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.allocate import packable
@@ -34,14 +34,13 @@ class Memories:
         self.words += len(words)
         return start
 
-    def add_requant(self, bias: Int64, multiplier: Float32) -> int:
+    def add_requant(self, bias: Int64, multipliers: Sequence[Multiplier]) -> int:
         """Append entries, padded to whole tiles; returns the first tile."""
         lanes = self.board.array.output_lanes
         size = ceil_div(len(bias), lanes) * lanes
         columns = np.zeros((3, size), np.int64)
         columns[0, : len(bias)] = bias
-        for channel, value in enumerate(multiplier):
-            constants = Multiplier.of(float(value))
+        for channel, constants in enumerate(multipliers):
             columns[1, channel], columns[2, channel] = constants.mantissa, constants.shift
         start = self.tiles
         self.requant.append(pack_entry(*columns))
@@ -124,6 +123,9 @@ def _instruction(
     quantization = graph.tensors[layer.input].quantization
     fields = _tensor("in", placements[layer.input]) | _tensor("out", placements[layer.output])
     fields |= {
+        "in_height": placements[layer.input].height,
+        "in_width": placements[layer.input].width,
+        "in_granules": ceil_div(placements[layer.input].channels, lanes),
         "out_height": shape[1],
         "out_width": shape[2],
         "out_granules": ceil_div(shape[0], lanes),
@@ -136,7 +138,11 @@ def _instruction(
         if layer.window.taps > memories.board.array.window_taps:
             raise ValueError(f"a window of {layer.window.taps} taps")
         return isa.MaxPool(**fields | _window(layer.window) | {"pad_value": -128})
+    if isinstance(layer, ir.Multiply):
+        return _multiply(graph, layer, fields, placements, memories)
     assert isinstance(layer, ir.Copy), layer
+    if layer.pad_value is not None:
+        fields["pad_value"] = layer.pad_value
     repeat = {"repeat_height": layer.repeat[0], "repeat_width": layer.repeat[1]}
     return isa.Map(**fields | _window(layer.window) | repeat)
 
@@ -148,8 +154,6 @@ def _tensor(role: str, place: Placement) -> dict[str, int]:
         "pixel": place.pixel,
         "rotation": place.rotation,
     }
-    if role == "in":
-        described |= {"height": place.height, "width": place.width, "granules": place.pixel}
     return {f"{role}_{name}": value for name, value in described.items()}
 
 
@@ -207,7 +211,9 @@ def _conv(
     if np.abs(bias).max() >= 1 << 31:
         raise ValueError("a bias does not fit int32")
     fields |= _window(layer.window) | {
-        "requant": memories.add_requant(bias, layer.requant.multiplier),
+        "requant": memories.add_requant(
+            bias, [Multiplier.of(float(value)) for value in layer.requant.multiplier]
+        ),
         "zero_point": layer.requant.zero_point,
         "low": layer.requant.low,
         "high": layer.requant.high,
@@ -232,6 +238,26 @@ def _conv(
     words = conv_words(layer.weights, *_lanes(memories))
     steps = layer.window.taps * ceil_div(channels, array.reduction_lanes)
     return isa.Conv(**fields, steps=steps, weights=memories.add_weights(words))
+
+
+def _multiply(
+    graph: ir.Graph,
+    layer: ir.Multiply,
+    fields: dict[str, int],
+    placements: Mapping[str, Placement],
+    memories: Memories,
+) -> isa.Multiply:
+    channels = graph.tensors[layer.result].shape[0]
+    constants = Multiplier(layer.mantissa, layer.shift)
+    fields |= _tensor("add", placements[layer.operand]) | {
+        "in_zero_point": graph.tensors[layer.input].quantization.zero_point,
+        "add_zero_point": graph.tensors[layer.operand].quantization.zero_point,
+        "requant": memories.add_requant(np.full(channels, layer.bias), [constants] * channels),
+        "zero_point": layer.zero_point,
+        "low": layer.low,
+        "high": layer.high,
+    }
+    return isa.Multiply(**fields)
 
 
 def _is_dense(fields: Mapping[str, int], channels: int, lanes: int) -> bool:
