@@ -245,7 +245,7 @@ class RandomGraph:
             coordinate_transformation_mode="asymmetric",
         )
 
-    def slice(self):
+    def slice_(self):
         name, shape, quantization = self.pick()
         axis = int(self.random.integers(1, len(shape) + 1))
         size = shape[axis - 1]
@@ -280,7 +280,7 @@ class RandomGraph:
 
     OPERATORS = (
         conv, conv, conv, conv, gemm, add, add, mul, concat, max_pool, average_pool, unary,
-        qlinear_unary, global_average, pad, resize, slice, split, squeeze,
+        qlinear_unary, global_average, pad, resize, slice_, split, squeeze,
     )  # fmt: skip
 
     def build(self):

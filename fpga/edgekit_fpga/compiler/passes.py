@@ -162,7 +162,9 @@ def _host(graph: ir.Graph, tensor: str) -> ir.Layer | None:
     seen = [name for name in graph.outputs if tensor in graph.views_up(name)]
     if seen or len(graph.users(tensor)) != 1 or len(graph.views_up(tensor)) > 1:
         return None
-    return next((layer for layer in graph.layers if layer.output == tensor), None)
+    made = next((layer for layer in graph.layers if layer.output == tensor), None)
+    # MUL has no second operand to spare and no table behind it
+    return None if isinstance(made, ir.Multiply) else made
 
 
 def is_global_average(graph: ir.Graph, layer: ir.Conv) -> bool:

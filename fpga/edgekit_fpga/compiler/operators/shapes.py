@@ -340,8 +340,7 @@ def _cut(
     )
     if (start, stop) != (0, whole.shape[0]):
         part = f"{view}/channels" if spatial else view
-        shape = (sizes[0], *b.shapes[held][1:]) if len(b.shapes[held]) > 1 else (sizes[0],)
-        b.add_tensor(part, shape, whole.quantization)
+        b.add_tensor(part, (sizes[0], *whole.shape[1 : len(sizes)]), whole.quantization)
         b.layers.append(ir.ChannelSlice(node.name, held, part, start=start))
         held = part
     elif not spatial:
