@@ -13,7 +13,7 @@ from edgekit_fpga.compiler.emit import emit
 from edgekit_fpga.compiler.importer import Imported, import_model
 from edgekit_fpga.compiler.proof import Proof, prove
 from edgekit_fpga.compiler.views import lay_out
-from edgekit_fpga.cycles import cycles
+from edgekit_fpga.cycles import program_cycles
 from edgekit_fpga.package import FORMAT, Package, digests
 from edgekit_fpga.program import Program
 
@@ -37,18 +37,18 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
     )
 
 
-def compile_model(model: bytes, board: str = "ecp5-85f") -> Package:
+def compile_model(model: bytes, board: str | Board = "ecp5-85f") -> Package:
     """Compile an int8 ONNX model (QOperator or QDQ) for a board.
 
     Args:
         model: the ONNX file's bytes.
-        board: the name of a board that comes with edgekit.
+        board: the name of a board that comes with edgekit, or a board of your own.
 
     Raises:
         GraphError: no ONNX model, or (`Refused`) one with nodes the NPU cannot run.
         BoardError: no such board, or the model does not fit it.
     """
-    target = load_board(board)
+    target = load_board(board) if isinstance(board, str) else board
     imported = import_model(model)
     graph = imported.graph
     for name, transform in passes_for(target):
@@ -58,7 +58,7 @@ def compile_model(model: bytes, board: str = "ecp5-85f") -> Package:
     program = emit(graph, allocate(graph, target), target)
     manifest = _manifest(model, imported, graph, program, proof)
     manifest["board"] = target.as_dict()
-    estimate = [cycles(step, target.array) for step in program.instructions]
+    estimate = program_cycles(program.instructions, target)
     manifest["cycles"] = {"total": sum(estimate), "instructions": estimate}
     return Package(manifest, target, program, imported.before, imported.after)
 
