@@ -218,7 +218,7 @@ class IncomingLink(Link):
             raise Malformed("a delivery begins before the last one has ended")
         self._settled |= bool(transfer.settled)
         if transfer.aborted:
-            self._forget()
+            self.drop()
             self._grant()
             return None
         self._size += len(payload)
@@ -234,7 +234,7 @@ class IncomingLink(Link):
         whole = (self._delivery, b"".join(self._parts), self._settled)
         if not self._settled:
             self._unsettled.add(self._delivery)
-        self._forget()
+        self.drop()
         self._grant()
         return whole
 
@@ -247,7 +247,8 @@ class IncomingLink(Link):
         self._count = sequence.add(self._count, 1)
         self._delivery = transfer.delivery_id
 
-    def _forget(self) -> None:
+    def drop(self) -> None:
+        """Forget the pieces of a message that will not come to its end."""
         self._delivery, self._settled, self._size = None, False, 0
         self._parts = []
 

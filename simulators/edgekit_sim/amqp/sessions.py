@@ -257,6 +257,8 @@ class Session:
     def _forget(self, link: Link) -> None:
         """A link has gone: what it sent and nobody settled is lost."""
         link.attached = False
+        if isinstance(link, IncomingLink):
+            link.drop()
         if isinstance(link, OutgoingLink):
             for delivery, (owner, tag) in list(self._unsettled.items()):
                 if owner is link:
