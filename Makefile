@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench docs clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -24,6 +24,9 @@ lint: $(VENV)/.ready-dev  ## ruff, mypy --strict, the rule of dependence
 bench: $(VENV)/.ready-dev  ## measure ours beside the alternatives
 	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
 
+docs: $(VENV)/.ready-dev  ## write docs/commands.md from the help of the commands
+	@$(BIN)/python docs/make_commands.py
+
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -41,5 +44,5 @@ $(VENV)/.python:
 
 $(VENV)/.ready-%: pyproject.toml $(VENV)/.python
 	@echo "Installing edgekit[$*] into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[$*]'
 	@touch $@

@@ -5,30 +5,25 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.app import NOUNS, edgekit
+from edgekit.cli.app import edgekit
 
 TARGET = Path(__file__).with_name("commands.md")
 
 
 def reference() -> str:
     """The whole reference page, Markdown."""
-    top = click.Context(edgekit, info_name="edgekit")
-    parts = ["# Commands\n\nMade from the commands' own help by `make docs`.\n"]
-    for noun in sorted(NOUNS):
-        command = edgekit.get_command(top, noun)
-        assert command is not None
-        parts.extend(_pages(command, click.Context(command, info_name=noun, parent=top)))
-    return "\n".join(parts)
+    pages = _pages(edgekit, click.Context(edgekit, info_name="edgekit"))
+    return "# Commands\n\nMade from the commands' own help by `make docs`.\n\n" + "\n".join(pages)
 
 
 def _pages(command: click.Command, context: click.Context) -> Iterator[str]:
-    level = (
-        "##" if isinstance(command, click.Group) or context.command_path.count(" ") < 2 else "###"
-    )
     context.terminal_width = 100
+    level = "#" * min(context.command_path.count(" ") + 2, 4)
     yield f"{level} {context.command_path}\n\n```\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
-        for name, verb in sorted(command.commands.items()):
+        for name in sorted(command.list_commands(context)):
+            verb = command.get_command(context, name)
+            assert verb is not None
             yield from _pages(verb, click.Context(verb, info_name=name, parent=context))
 
 

@@ -216,12 +216,14 @@ def _program(name: str, gives: str, package: str = "") -> Check:
 def _emulation() -> Check:
     foreign = "aarch64" if platform.machine() == "x86_64" else "x86_64"
     entry = Path(f"/proc/sys/fs/binfmt_misc/qemu-{foreign}")
+    installed = shutil.which("update-binfmts") and shutil.which(f"qemu-{foreign}-static")
+    register = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; update-binfmts --enable"
     return _checked(
         f"{foreign} emulation",
         "" if _exists(entry) else "not registered with the kernel",
         str(entry),
         f"run {foreign} images in Docker here",
-        install_command("qemu-user-static"),
+        register if installed else install_command("qemu-user-static binfmt-support"),
     )
 
 

@@ -1,6 +1,5 @@
 """The top of the command: nouns loaded when they are named, errors told in one line."""
 
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -9,10 +8,10 @@ from typing import Any
 
 import click
 
+from edgekit.cli.lazy import LazyGroup
 from edgekit.errors import Explained
 
-# noun -> what it is, for `edgekit --help` without importing the noun's module
-NOUNS = {
+_LINES = {
     "demo": "Run the whole line on this machine: model to telemetry.",
     "doctor": "Say what of this machine edgekit can use, and what is missing.",
     "fleet": "Roll manifests out to device groups.",
@@ -22,27 +21,8 @@ NOUNS = {
     "model": "Register, list, quantize and delete models.",
     "sim": "Run a hub, a device or an OCI registry on this machine.",
 }
-
-
-class Nouns(click.Group):
-    """A group whose commands live in `edgekit.cli.NOUN`, each imported when it is used."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The nouns, in alphabetical order."""
-        return sorted(NOUNS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        """The command object named `name` in the module of the same name."""
-        if name not in NOUNS:
-            return None
-        command = getattr(importlib.import_module(f"edgekit.cli.{name}"), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the nouns with their one line, importing none of them."""
-        with formatter.section("Nouns"):
-            formatter.write_dl(sorted(NOUNS.items()))
+# noun -> the module that has it, and its one line
+NOUNS = {noun: (f"edgekit.cli.{noun}", line) for noun, line in _LINES.items()}
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -51,7 +31,12 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=Nouns, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    modules=NOUNS,
+    heading="Nouns",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--verbose", "-v", is_flag=True, help="Log to stderr what is being done.")
 @click.option(
     "--version",

@@ -33,7 +33,8 @@ def doctor(as_json: bool) -> int:
     )
     missing = [check for check in checks if not check.found]
     for check in missing:
-        say(f"{'missing' if check.required else 'optional'}: {check.name}: {check.remedy}")
+        need = "missing" if check.required else "optional"
+        say(f"{need}: {check.name}, {check.detail}: {check.remedy}")
     if not missing:
         say("Everything edgekit can use is here.")
     return 0 if ok else 1

@@ -32,16 +32,21 @@ def say(message: str) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table of at most 100 columns to stdout; numbers stand to the right."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     cells = [list(row) for row in rows]
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(
+        title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD
+    )
     for position, name in enumerate(columns):
         numeric = bool(cells) and all(isinstance(row[position], int | float) for row in cells)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        # as Text, lest rich takes edgekit[sim] for its markup
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
     console = Console(file=sys.stdout)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     console.print(table)

@@ -214,3 +214,20 @@ def choose_platform(available: Sequence[Platform], wanted: Platform, what: str) 
             return platform
     there = ", ".join(str(platform) for platform in available) or "none"
     raise OciError(f"{what} has no image for {wanted}; it has {there}")
+
+
+def stored_root(blobs: Blobs, digest: str) -> Descriptor:
+    """The descriptor of an index or manifest that `blobs` has, known by its digest alone.
+
+    Raises:
+        Corrupt: it is not here any more, or is neither.
+    """
+    path = blobs.path(digest)
+    if not path.exists():
+        raise Corrupt(f"image {digest} is not in the cache any more", "build it again")
+    found = Descriptor("", digest, path.stat().st_size)
+    value = parse_json(blobs.read(found), f"image {digest}")
+    media_type = value.get("mediaType")
+    if media_type not in (*INDEXES, *MANIFESTS):
+        raise Corrupt(f"{digest} is neither an index nor a manifest")
+    return Descriptor(media_type, digest, found.size)

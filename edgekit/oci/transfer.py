@@ -146,6 +146,23 @@ def fetch_root(reference: Reference, blobs: Blobs, client: RegistryClient) -> De
     return descriptor
 
 
+def fetch_documents(reference: Reference, blobs: Blobs, client: RegistryClient) -> Descriptor:
+    """Fetch an image's index, manifests and configurations, but no layer; returns its root."""
+    root = fetch_root(reference, blobs, client)
+    waiting = [root]
+    while waiting:
+        descriptor = waiting.pop()
+        if descriptor.media_type in INDEXES:
+            for child in parse_index(descriptor, blobs.read(descriptor)):
+                found, data = client.get_manifest(reference.name, child.digest)
+                blobs.put(data, found.media_type)
+                waiting.append(child)
+        elif descriptor.media_type in MANIFESTS:
+            manifest = Manifest.parse(descriptor, blobs.read(descriptor))
+            client.get_blob(reference.name, manifest.config, blobs)
+    return root
+
+
 def _pull_registry(
     reference: Reference,
     blobs: Blobs,

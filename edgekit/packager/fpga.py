@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from edgekit.registry.records import GraphRecord, ModelRef
 
 if TYPE_CHECKING:
-    from edgekit_fpga import Package
-
     from edgekit.registry import Registry
+    from edgekit_fpga import Package
 
 
 def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package, GraphRecord]:

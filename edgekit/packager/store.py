@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import ssl
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,7 +149,12 @@ def fetch(
 
 def http_client() -> httpx.Client:
     """The client for mirrors and indexes: follows redirects, gives up after a minute of silence."""
-    return httpx.Client(follow_redirects=True, timeout=httpx.Timeout(60, connect=15))
+    # the authorities this machine trusts, as pip and apt do, not those httpx brings
+    return httpx.Client(
+        follow_redirects=True,
+        timeout=httpx.Timeout(60, connect=15),
+        verify=ssl.create_default_context(),
+    )
 
 
 def _fetch_one(client: httpx.Client, wanted: Download) -> bytes:

@@ -9,7 +9,7 @@ against each other.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
@@ -110,7 +110,7 @@ def fixed_add(
     low: int,
     high: int,
 ) -> Int8:
-    """The adder: `entries` are the add table's values for the second operand, element by element."""
+    """The adder: `entries` are the add table's values for each second operand."""
     fraction = max(shift, TABLE_FRACTION)
     total = (first.astype(np.int64) * multiplier << (fraction - shift)) + (
         entries << (fraction - TABLE_FRACTION)
@@ -118,9 +118,7 @@ def fixed_add(
     return np.clip(round_fixed(total, fraction) + offset, low, high).astype(np.int8)
 
 
-def fused_multiply_add(
-    first: NDArray[np.generic], second: NDArray[np.generic], third: NDArray[np.generic]
-) -> Float32:
+def fused_multiply_add(first: ArrayLike, second: ArrayLike, third: ArrayLike) -> Float32:
     """float32 fma(first, second, third) for a `first` of at most 9 bits, through float64."""
-    exact = first.astype(np.float64) * second.astype(np.float64) + third.astype(np.float64)
-    return exact.astype(np.float32)
+    one, two, three = (np.asarray(value, dtype=np.float64) for value in (first, second, third))
+    return np.asarray(one * two + three).astype(np.float32)

@@ -37,12 +37,14 @@ def quantize(real: Array, scale: float, zero_point: int, kind: str) -> Array:
     """ONNX QuantizeLinear: round half to even, add the zero point, saturate; float32 inside."""
     limits = np.iinfo(kind)
     scaled = np.rint(real.astype(np.float32) / np.float32(scale))
-    return np.clip(scaled + np.float32(zero_point), limits.min, limits.max).astype(kind)
+    limited: Array = np.clip(scaled + np.float32(zero_point), limits.min, limits.max)
+    return limited.astype(kind)
 
 
 def dequantize(stored: Array, scale: float, zero_point: int) -> Array:
     """ONNX DequantizeLinear: float32 (q - zero point) * scale."""
-    return (stored.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+    real: Array = (stored.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+    return real
 
 
 def _softmax(values: Array, attributes: Mapping[str, Any]) -> Array:

@@ -10,7 +10,7 @@ FETCH_CYCLES = 36
 
 
 def ceil_div(value: int, by: int) -> int:
-    """value / by, rounded up."""
+    """The quotient of two numbers, rounded up."""
     return -(-value // by)
 
 

@@ -199,8 +199,8 @@ class Machine:
             return self._requantize(layer, self._accumulate(index, layer, memory, weights))
         source = self._read(memory, _input(layer, layer.in_granules))
         if isinstance(layer, isa.MaxPool):
-            taps = [tap for _, _, tap in _taps(layer, source)]
-            return np.maximum.reduce(taps)
+            largest: Int8 = np.maximum.reduce([tap for _, _, tap in _taps(layer, source)])
+            return largest
         if isinstance(layer, isa.Multiply):
             assert second is not None
             first = source.astype(np.int64) - layer.in_zero_point
@@ -229,14 +229,14 @@ class Machine:
         if isinstance(layer, isa.Pack):
             channels = layer.channels
             source = self._read_dense(memory, _input(layer, 1), channels)
-            matrix = tiles.transpose(1, 3, 0, 2).reshape(layer.steps * reduction, -1)
-            matrix = matrix[: taps * channels].reshape(taps, channels, -1)
+            flat = tiles.transpose(1, 3, 0, 2).reshape(layer.steps * reduction, -1)
+            matrix = flat[: taps * channels].reshape(taps, channels, -1)
         else:
             source = self._read(memory, _input(layer, layer.in_granules))
             blocks = layer.steps // taps
-            matrix = tiles.reshape(layer.out_granules, taps, blocks, lanes, reduction)
-            matrix = matrix.transpose(1, 2, 4, 0, 3).reshape(taps, blocks * reduction, -1)
-            matrix = matrix[:, : source.shape[-1]]
+            split = tiles.reshape(layer.out_granules, taps, blocks, lanes, reduction)
+            full = split.transpose(1, 2, 4, 0, 3).reshape(taps, blocks * reduction, -1)
+            matrix = full[:, : source.shape[-1]]
         kind = _exact_float(matrix)
         factors = matrix.astype(kind)
         padded = _padded(layer, source).astype(kind)
@@ -296,7 +296,8 @@ class Machine:
             layer.add_high,
         )
         index = value.view(np.uint8).astype(np.uint16) << 8 | second.view(np.uint8)
-        return pairs.reshape(-1)[index]
+        result: Int8 = pairs.reshape(-1)[index]
+        return result
 
     def _pool(self, layer: isa.Layer, value: Int8) -> Int8:
         total = value.sum(axis=(1, 2), dtype=np.int64, keepdims=True) + layer.pool_bias

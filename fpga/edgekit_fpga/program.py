@@ -114,12 +114,8 @@ def program_of(
 
 def pack_entry(bias: Int64, mantissa: Int64, shift: Int64) -> NDArray[np.uint64]:
     """Requant entries: bias in bits 0-31, mantissa in 32-55, shift in 56-61."""
-    low = (bias & 0xFFFFFFFF).astype(np.uint64)
-    return (
-        low
-        | (mantissa.astype(np.uint64) << np.uint64(32))
-        | (shift.astype(np.uint64) << np.uint64(56))
-    )
+    words = (bias & 0xFFFFFFFF) | (mantissa << 32) | (shift << 56)
+    return words.astype(np.uint64)
 
 
 def unpack_entry(entries: NDArray[np.uint64]) -> tuple[Int64, Int64, Int64]:

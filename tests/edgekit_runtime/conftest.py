@@ -86,6 +86,7 @@ def run_program(*arguments: str, **environment: str) -> Iterator[subprocess.Pope
         [sys.executable, "-m", *arguments],
         env={"PYTHONPATH": f"{ROOT}/modules", "PATH": os.environ["PATH"], **environment},
         stderr=subprocess.PIPE,
+        cwd=ROOT,
     )
     try:
         yield process

@@ -11,6 +11,8 @@ import pytest
 
 from edgekit_sim.lifeline import Lifeline, containers_of, processes_of
 
+SIMULATORS = str(Path(__file__).parents[2] / "simulators")
+
 OWNER = """
 import os, subprocess, sys, time
 from edgekit_sim.lifeline import Lifeline
@@ -39,7 +41,7 @@ def wait_for(count: int, run: str) -> None:
 def test_nothing_outlives_its_owner(number: signal.Signals, group: bool) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER],
-        env={**os.environ, "PYTHONPATH": "simulators"},
+        env={**os.environ, "PYTHONPATH": SIMULATORS},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -86,13 +88,12 @@ with Lifeline("boxes", containers=True) as line:
 
 
 @pytest.mark.needs("docker")
-def test_containers_end_with_their_owner(tmp_path: Path, static_image: str) -> None:
+def test_containers_end_with_their_owner(static_image: str) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CONTAINER_OWNER, static_image],
-        env={**os.environ, "PYTHONPATH": "simulators"},
+        env={**os.environ, "PYTHONPATH": SIMULATORS},
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path.cwd(),
     )
     assert owner.stdout is not None
     run = owner.stdout.readline().strip()
@@ -104,4 +105,3 @@ def test_containers_end_with_their_owner(tmp_path: Path, static_image: str) -> N
     while containers_of(run):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert tmp_path.exists()

@@ -89,6 +89,7 @@ def _manifest(
         "npu": {
             "inputs": list(graph.inputs),
             "outputs": list(graph.outputs),
+            "layers": len(graph.layers),
             "resident": program.resident,
             "placements": {name: vars(place) for name, place in program.placements.items()},
             "traces": [vars(trace) for trace in program.traces],

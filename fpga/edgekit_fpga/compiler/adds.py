@@ -10,7 +10,13 @@ all 65,536 pairs, and the proof holds the integers against it.
 
 import numpy as np
 
-from edgekit_fpga.arithmetic import TABLE_FRACTION, Int8, Int64, fixed_add, fused_multiply_add
+from edgekit_fpga.arithmetic import (
+    TABLE_FRACTION,
+    Float32,
+    Int8,
+    fixed_add,
+    fused_multiply_add,
+)
 from edgekit_fpga.compiler.ir import Quantization, Residual
 
 BYTES = np.arange(256, dtype=np.uint8).view(np.int8)
@@ -61,7 +67,7 @@ def residual(
     else:
         ratio = ratio_a
         entries = inner.astype(np.float64) + _offset(first) * np.float64(ratio_a)
-    fraction, exponent = np.frexp(ratio)
+    _, exponent = np.frexp(ratio)
     shift = 24 - int(exponent)
     if shift not in SHIFT_RANGE:
         shift = min(max(shift, SHIFT_RANGE[0]), SHIFT_RANGE[-1])
@@ -84,13 +90,13 @@ def all_pairs(add: Residual) -> Int8:
 
 def _inner(
     first: Quantization, second: Quantization, result: Quantization
-) -> tuple[np.float32, Int64]:
+) -> tuple[np.float32, Float32]:
     ratio_a = np.float32(first.scale / result.scale)
     ratio_b = np.float32(second.scale / result.scale)
     zero_a, zero_b = np.float32(first.graph_zero_point), np.float32(second.graph_zero_point)
     product = np.float32(ratio_b * zero_b)
     shifted = fused_multiply_add(zero_a, ratio_a, product)
-    constant = np.float32(np.float32(result.graph_zero_point) - shifted)
+    constant = np.float32(result.graph_zero_point) - shifted
     b = BYTES.astype(np.int64) + _offset(second)
     inner = fused_multiply_add(b, ratio_b, constant)
     return ratio_a, inner

@@ -14,7 +14,7 @@ def lifetimes(graph: ir.Graph) -> dict[str, tuple[int, int]]:
 
     Inputs are written before layer 0, so at -1; outputs are read after the last layer.
     """
-    spans = {name: (-1, -1) for name in graph.inputs}
+    spans = dict.fromkeys(graph.inputs, (-1, -1))
     for index, layer in enumerate(graph.layers):
         spans[layer.output] = (index, index)
         for name in layer.inputs:

@@ -36,7 +36,8 @@ def _own_result(graph: ir.Graph, layer: ir.Layer, values: Mapping[str, Int8]) ->
         )
         return np.moveaxis(moved, -1, 1)
     if isinstance(layer, ir.MaxPool):
-        return windows(source, layer.window, shape[1:], -128).max(axis=(2, 3))
+        largest: Int8 = windows(source, layer.window, shape[1:], -128).max(axis=(2, 3))
+        return largest
     if isinstance(layer, ir.Copy):
         high, wide = layer.repeat
         rows = -(-shape[1] // high), -(-shape[2] // wide)
@@ -71,7 +72,7 @@ def windows(
     (dilate_h, dilate_w), (top, left) = window.dilation, window.pad
     need_h = (size[0] - 1) * stride_h + (kernel_h - 1) * dilate_h + 1
     need_w = (size[1] - 1) * stride_w + (kernel_w - 1) * dilate_w + 1
-    batch, channels, height, width = source.shape
+    batch, channels = source.shape[:2]
     padded = np.full((batch, channels, need_h, need_w), pad_value, np.int8)
     # a negative pad crops
     row, column = max(top, 0), max(left, 0)
@@ -90,9 +91,10 @@ def windows(
 
 
 def _convolve(taps: Int64, layer: ir.Conv) -> Int64:
-    batch, channels, kernel_h, kernel_w, height, width = taps.shape
+    batch, channels, _, _, height, width = taps.shape
     grouped = taps.reshape(batch, layer.groups, channels // layer.groups, *taps.shape[2:])
     weights = layer.weights.astype(np.int64)
     weights = weights.reshape(layer.groups, -1, *weights.shape[1:])
-    total = np.einsum("ngcklyx,gmckl->ngmyx", grouped, weights, optimize=True)
-    return total.reshape(batch, -1, height, width) + layer.bias[:, None, None]
+    total: Int64 = np.einsum("ngcklyx,gmckl->ngmyx", grouped, weights, optimize=True)
+    biased: Int64 = total.reshape(batch, -1, height, width) + layer.bias[:, None, None]
+    return biased

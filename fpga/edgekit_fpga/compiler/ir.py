@@ -110,6 +110,11 @@ class Post:
     residual: Residual | None = None
     pool: GlobalPool | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing follows."""
+        return self.lookup is None and self.residual is None and self.pool is None
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -137,7 +142,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Conv(Layer):
-    """Convolution; weights (M, C / groups, KH, KW) int8, bias (M,) without the zero point's part."""
+    """Convolution; weights (M, C / groups, KH, KW), bias (M,) without the zero point's part."""
 
     weights: NDArray[np.int8]
     bias: Int64

@@ -225,7 +225,7 @@ def _conv_layer(
             requant=requant,
             window=window,
             groups=groups,
-        )  # fmt: skip
+        )
     )
 
 
@@ -373,7 +373,7 @@ def _table(
 
 
 def reshape(b: Builder, node: Node) -> None:
-    """Flatten, Reshape, Squeeze, Unsqueeze, Identity: no work, or the Flatten before a dense layer."""
+    """Flatten, Reshape, Squeeze, Unsqueeze, Identity: no work, or a Flatten before dense layers."""
     name = node.inputs[0]
     if name not in b.shapes:
         raise Unsupported(f"its input {name} comes from nowhere")
@@ -423,7 +423,9 @@ def _new_shape(b: Builder, node: Node, shape: tuple[int, ...]) -> tuple[int, ...
         if np.prod(rest) != np.prod(shape):
             raise Unsupported(f"it reshapes the batch: {wanted}")
         return tuple(rest)
-    axes = b.constants[node.inputs[1]] if len(node.inputs) > 1 else node.attributes.get("axes")
+    axes: Any = node.attributes.get("axes")
+    if len(node.inputs) > 1:
+        axes = b.constant(node.inputs[1], "axes")
     if node.operator == "Squeeze":
         rank = len(shape) + 1
         gone = (

@@ -12,7 +12,7 @@ POOL_LIMIT = 1 << 24
 
 def fold(graph: ir.Graph) -> ir.Graph:
     """Flatten vanishes into the dense layers behind it, whose kernel becomes the whole input."""
-    flattens = {l.result: l for l in graph.layers if isinstance(l, ir.Flatten)}
+    flattens = {made.result: made for made in graph.layers if isinstance(made, ir.Flatten)}
     problems = []
     layers: list[ir.Layer] = []
     for layer in graph.layers:
@@ -60,15 +60,14 @@ def _joined(graph: ir.Graph, layer: ir.Layer) -> tuple[ir.Layer, ir.Layer] | Non
     if isinstance(layer, ir.Copy) and layer.window == ir.Window() and layer.repeat == (1, 1):
         if layer.post.lookup:
             host = _host(graph, layer.input)
-            if host and host.post == ir.Post():
+            if host and host.post.empty:
                 return host, replace(host, post=ir.Post(lookup=layer.post.lookup))
         if layer.post.residual:
             return _join_add(graph, layer, layer.post.residual)
     if isinstance(layer, ir.Conv) and is_global_average(graph, layer):
         host = _host(graph, layer.input)
         if isinstance(host, ir.Conv) and host.post.pool is None:
-            channels, height, width = graph.tensors[layer.input].shape
-            pixels = height * width
+            pixels = layer.window.taps
             requant = replace(layer.requant, multiplier=layer.requant.multiplier[:1])
             pool = ir.GlobalPool(
                 layer.result, -graph.tensors[layer.input].quantization.zero_point * pixels, requant
@@ -120,7 +119,7 @@ def is_global_average(graph: ir.Graph, layer: ir.Conv) -> bool:
         and bool((layer.weights == 1).all())
         and not layer.bias.any()
         and bool((layer.requant.multiplier == layer.requant.multiplier[0]).all())
-        and layer.post == ir.Post()
+        and layer.post.empty
         and height * width * 255 < POOL_LIMIT
         and height * width > 1
         and graph.tensors[layer.result].shape == (channels, 1, 1)
@@ -129,7 +128,7 @@ def is_global_average(graph: ir.Graph, layer: ir.Conv) -> bool:
 
 def expand_groups(graph: ir.Graph) -> ir.Graph:
     """Grouped convolutions that are not depthwise become dense ones with zeros between groups."""
-    layers = []
+    layers: list[ir.Layer] = []
     for layer in graph.layers:
         if isinstance(layer, ir.Conv) and layer.groups > 1:
             channels = graph.tensors[layer.input].shape[0]

@@ -112,7 +112,7 @@ def check_requant(low: Int64, high: Int64, requant: ir.Requant) -> int:
         if not np.array_equal(in_integers, in_floats):
             channel = int(np.argwhere(in_integers != in_floats)[0][0])
             raise ValueError(f"channel {channel}: fixed point and float32 differ")
-    _check_crossings(near, crossing, low, high, requant, step)
+    _check_crossings(near, low, high, requant, step)
     _check_large(low, high, requant)
     return int(near.shape[0] * near.shape[1])
 
@@ -126,12 +126,7 @@ def _constants(multiplier: Float32) -> tuple[Int64, Int64]:
 
 
 def _check_crossings(
-    near: Int64,
-    crossing: Any,
-    low: Int64,
-    high: Int64,
-    requant: ir.Requant,
-    step: Int64,
+    near: Int64, low: Int64, high: Int64, requant: ir.Requant, step: Int64
 ) -> None:
     """Each reachable threshold lies between the first and the last accumulator looked at."""
     limits = requant.zero_point, requant.low, requant.high

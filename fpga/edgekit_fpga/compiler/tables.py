@@ -13,8 +13,36 @@ if TYPE_CHECKING:
     from edgekit_fpga.compiler.importer import Node
 
 ELEMENTWISE = frozenset(
-    "Abs Add Clip Div Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mish Mul Neg Pow "
-    "Reciprocal Relu Selu Sigmoid Softplus Softsign Sqrt Sub Tanh ThresholdedRelu".split()
+    {
+        "Abs",
+        "Add",
+        "Clip",
+        "Div",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Tanh",
+        "ThresholdedRelu",
+    }
 )
 _STORED = np.arange(256, dtype=np.uint8).view(np.int8)
 
@@ -49,7 +77,7 @@ def evaluate(
                 list(node.outputs),
                 name=node.name,
                 **node.attributes,
-            )  # fmt: skip
+            )
             for node in nodes
         ],
         "table",

@@ -1,10 +1,12 @@
 """Who may do what: shared access policies, and the keys and certificates of identities."""
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgekit_sim.iothub import tokens
+from edgekit_sim.iothub.clientcerts import check_authority, issued_by
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.registry import Registry
@@ -58,16 +60,29 @@ class Gatekeeper:
     """Checks tokens and certificates.
 
     Args:
+        store: where the authorities are kept.
         registry: the identities.
         policies: by name.
         hostnames: what the hub may be called in a token, without port, lower case.
+
+    Attributes:
+        authorities: certificates in PEM of those who may issue certificates for devices, by name.
     """
 
     def __init__(
-        self, registry: Registry, policies: dict[str, Policy], hostnames: Iterable[str]
+        self,
+        store: Store,
+        registry: Registry,
+        policies: dict[str, Policy],
+        hostnames: Iterable[str],
     ) -> None:
         self._registry = registry
         self.policies = policies
+        self._store = store
+        kept = store.read("SELECT name, value FROM settings WHERE name LIKE 'authority/%'")
+        self.authorities: dict[str, bytes] = {
+            name.partition("/")[2]: text.encode() for name, text in kept
+        }
         self._hostnames = frozenset(name.lower() for name in hostnames)
 
     def service(self, authorization: str | None, right: str) -> None:
@@ -164,7 +179,7 @@ class Gatekeeper:
             raise _refused("the signature was not made with a key of this identity")
         if token.expiry <= time.time():
             raise _refused("the token has expired")
-        host, _, rest = token.resource.removeprefix("https://").partition("/")
+        host, _, rest = re.sub("^[a-z]+://", "", token.resource).partition("/")
         if host.rpartition(":")[0].lower() not in self._hostnames:
             host = host.lower()
             if host not in self._hostnames:
@@ -175,7 +190,28 @@ class Gatekeeper:
     def _certified(self, identity: Identity, certificate: bytes) -> bool:
         if identity.authentication == "selfSigned":
             return identity.certificate_fits(certificate)
+        if identity.authentication == "certificateAuthority":
+            authorities = list(self.authorities.values())
+            return issued_by(certificate, authorities, identity.device_id)
         return False
+
+    def trust(self, name: str, text: bytes) -> None:
+        """Let devices in with certificates that an authority issued for their device id.
+
+        Args:
+            name: what to call the authority.
+            text: its certificate in PEM.
+
+        Raises:
+            HubFault: 400, when that is no certificate of an authority.
+        """
+        try:
+            self.authorities[name] = check_authority(text)
+        except ValueError as error:
+            raise HubFault(400, "CertificateInvalid", f"{name!r}: {error}") from error
+        self._store.write(
+            "INSERT OR REPLACE INTO settings VALUES (?,?)", (f"authority/{name}", text.decode())
+        )
 
 
 def _covers(resource: str, client_id: str) -> bool:

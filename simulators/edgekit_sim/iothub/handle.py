@@ -40,6 +40,7 @@ class HubHandle:
         hostname: the hub's name, which devices use in tokens and user names.
         gateway: the address devices connect to (`GatewayHostName`).
         service_connection_string: for azure-iot-hub, with the rights of `iothubowner`.
+        eventhub_connection_string: for azure-eventhub, to read what devices sent.
         ca_file: certificate of the hub's authority, for SSL_CERT_FILE and REQUESTS_CA_BUNDLE.
         ports: by name: `mqtt`, `https`, where it could be opened `websocket`.
         state_dir: the hub's folder.
@@ -48,6 +49,7 @@ class HubHandle:
     hostname: str
     gateway: str
     service_connection_string: str
+    eventhub_connection_string: str
     ca_file: str
     ports: dict[str, int]
     state_dir: Path
@@ -121,6 +123,7 @@ class HubHandle:
         self.hostname = description["hostname"]
         self.gateway = description["host"]
         self.service_connection_string = description["service_connection_string"]
+        self.eventhub_connection_string = description["eventhub_connection_string"]
         self.ca_file = description["ca_file"]
         self.ports = description["ports"]
 
@@ -155,7 +158,7 @@ class HubHandle:
         Args:
             method: for example `GET`.
             path: for example `/devices/d1`; everything but devices' names as it goes on the wire.
-            document: JSON to send.
+            document: JSON to send, or bytes as they are.
 
         Returns:
             The JSON of the answer; None when it has none.
@@ -172,7 +175,7 @@ class HubHandle:
             "Authorization": tokens.sign(host, fields["SharedAccessKey"], expiry, policy),
             "Content-Type": "application/json",
         }
-        body = None if document is None else json.dumps(document).encode()
+        body = document if isinstance(document, bytes | None) else json.dumps(document).encode()
         call = urllib.request.Request(f"https://{host}{path}", body, headers, method=method)
         context = ssl.create_default_context(cafile=self.ca_file)
         try:
@@ -202,6 +205,10 @@ class HubHandle:
         names = f"HostName={self.hostname};DeviceId={device_id}"
         names += f";ModuleId={module_id}" if module_id else ""
         return f"{names};SharedAccessKey={key};GatewayHostName={self.gateway}"
+
+    def trust(self, name: str, certificate: str) -> None:
+        """Let devices of the type `certificateAuthority` in with what an authority issued (PEM)."""
+        self.request("PUT", f"/edgekit/authorities/{quote(name, safe='')}", certificate.encode())
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """All events with a sequence number above `after`, in order."""

@@ -17,7 +17,9 @@ from typing import Any
 
 from aiohttp import web
 
+from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
+from edgekit_sim.iothub.clientcerts import ask_for_certificates
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.listeners import (
@@ -92,11 +94,14 @@ class Server:
             context = _tls(issue_server(self._folder, names))
             durable = self.settings.durable and self.settings.state is not None
             self.hub = Hub(Store(self._folder / "hub.db", durable), names)
+            self._nodes = Nodes(self.hub, self.settings.hostname.partition(".")[0])
             self.hub.start(self._fail)
             stack.push_async_callback(self.hub.stop)
             await self.hub.store.committed()
             await self._serve_http(stack, context)
+            ask_for_certificates(context)
             await self._serve_mqtt(stack, context)
+            await self._serve_amqp(stack, context)
             self._stack = stack.pop_all()
         return self
 
@@ -133,7 +138,9 @@ class Server:
 
     async def _serve_http(self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext) -> None:
         runner = web.AppRunner(
-            make_application(self.hub), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+            make_application(self.hub, self._nodes),
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_SECONDS,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -147,6 +154,13 @@ class Server:
         for name, tls in (("mqtt", context), ("mqtt_plain", None)):
             for one in self._sockets.sockets.get(name, []):
                 server = await loop.create_server(self._connection, sock=one, ssl=tls)
+                stack.callback(server.close)
+
+    async def _serve_amqp(self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        for name, tls in (("amqps", context), ("amqp", None)):
+            for one in self._sockets.sockets.get(name, []):
+                server = await loop.create_server(self._nodes.connection, sock=one, ssl=tls)
                 stack.callback(server.close)
 
     def _connection(self) -> DeviceConnection:
@@ -170,6 +184,8 @@ class Server:
             "hostname": self.settings.hostname,
             "service_connection_string": f"HostName={host};SharedAccessKeyName=iothubowner"
             f";SharedAccessKey={key}",
+            "eventhub_connection_string": f"Endpoint=sb://{address}/;SharedAccessKeyName=iothubowner"
+            f";SharedAccessKey={key};EntityPath={self.settings.hostname.partition('.')[0]}",
             "ca_file": str(self._folder / "ca.pem"),
             "ports": ports,
             "state_dir": str(self._folder),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -37,30 +38,31 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr == "[]\n"
 
 
-@pytest.mark.parametrize("noun", sorted(app.NOUNS))
-def test_every_noun_and_verb_opens_its_help_with_an_example(noun: str) -> None:
-    context = click.Context(app.edgekit)
-    command = app.edgekit.get_command(context, noun)
-    assert command is not None
-    verbs = list(command.commands.values()) if isinstance(command, click.Group) else []
-    without = [
-        each.name
-        for each in [command, *verbs]
-        if not isinstance(each, click.Group) and f"edgekit {noun}" not in (each.help or "")
-    ]
-    assert without == []
+def _commands(
+    command: click.Command = app.edgekit, path: str = "edgekit"
+) -> Iterator[tuple[str, click.Command]]:
+    """(its full name, command) for every command that is no group."""
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _commands(found, f"{path} {name}")
 
 
-@pytest.mark.parametrize("noun", sorted(app.NOUNS))
-def test_every_verb_speaks_json(noun: str) -> None:
-    command = app.edgekit.get_command(click.Context(app.edgekit), noun)
-    leaves = command.commands.values() if isinstance(command, click.Group) else [command]
-    without = [
-        leaf.name
-        for leaf in leaves
-        if leaf and not any(parameter.name == "as_json" for parameter in leaf.params)
-    ]
-    assert without == []
+ALL = list(_commands())
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[path for path, _ in ALL])
+def test_every_command_opens_its_help_with_an_example(path: str, command: click.Command) -> None:
+    assert f"  {path}" in (command.help or "")
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[path for path, _ in ALL])
+def test_every_command_speaks_json(path: str, command: click.Command) -> None:
+    assert "as_json" in [parameter.name for parameter in command.params], path
 
 
 def test_an_unknown_noun_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

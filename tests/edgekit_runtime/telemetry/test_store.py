@@ -16,6 +16,7 @@ from edgekit_runtime.errors import StoreError, StoreFull
 from edgekit_runtime.telemetry.store import Counts, Message, Store
 
 LIMIT = 1 << 20
+MODULES = Path(__file__).parents[3] / "modules"
 
 
 def message(number: int, size: int = 100) -> Message:
@@ -130,7 +131,7 @@ def test_killed_at_any_point_it_keeps_what_it_promised(tmp_path: Path) -> None:
     for round_ in range(8):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, path],
-            env={"PYTHONPATH": "modules"},
+            env={"PYTHONPATH": str(MODULES)},
             stdout=subprocess.PIPE,
         )
         assert writer.stdout is not None
@@ -173,7 +174,7 @@ print(number)
 """
     run = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "t.db"],
-        env={"PYTHONPATH": "modules"},
+        env={"PYTHONPATH": str(MODULES)},
         capture_output=True,
         text=True,
     )

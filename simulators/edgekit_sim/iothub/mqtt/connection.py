@@ -277,8 +277,8 @@ class DeviceConnection(asyncio.Protocol):
             raise Malformed("PUBACK of a wrong length")
         assert self.session is not None
         delivered = self.session.in_flight.pop(int.from_bytes(body), None)
-        if delivered is not None:
-            self._hub.delivered(self, delivered[0])
+        if delivered is not None and delivered[2]:
+            self._hub.delivered(self, delivered[2])
 
     def _subscribe(self, body: bytes) -> None:
         packet_id, filters = packets.read_subscribe(body)

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from edgekit_sim.iothub.access import SERVICE_CONNECT
+from edgekit_sim.iothub.access import REGISTRY_WRITE, SERVICE_CONNECT
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import PAGE
 from edgekit_sim.iothub.rest.requests import allow, answer, body_of, no_content
@@ -25,6 +25,15 @@ async def faults(request: web.Request) -> web.Response:
     """Begin a fault, or heal all; see `edgekit_sim.iothub.faults`."""
     hub = allow(request, SERVICE_CONNECT)
     hub.reset(hub.faults.order(await body_of(request)))
+    return no_content()
+
+
+@routes.put("/edgekit/authorities/{name}")
+async def authority(request: web.Request) -> web.Response:
+    """Trust an authority (PEM in the body) to issue certificates for devices."""
+    hub = allow(request, REGISTRY_WRITE)
+    hub.gatekeeper.trust(request.match_info["name"], await request.read())
+    await hub.store.committed()
     return no_content()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.twins import Json, timestamp
@@ -16,6 +17,7 @@ from edgekit_sim.iothub.twins import Json, timestamp
 logger = logging.getLogger(__name__)
 
 HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
+NODES: web.AppKey[Nodes] = web.AppKey("nodes", Nodes)
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request; a bulk call with 100 devices stays far below
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

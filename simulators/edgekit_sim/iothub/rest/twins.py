@@ -60,6 +60,8 @@ async def run_query(request: web.Request) -> web.Response:
     parsed = query.parse_query(text)
     if parsed.source == "devices.modules":
         rows = query.run(parsed, hub.registry.modules())
+    elif parsed.source == "devices.jobs":
+        rows = query.run(parsed, hub.jobs.parts())
     else:
         rows = query.run(parsed, hub.registry.devices())
     return page(request, rows, "twin" if not parsed.columns else "raw")

@@ -1,4 +1,4 @@
-"""MQTT over WebSocket: the same connection, in binary frames."""
+"""MQTT and AMQP over WebSocket: the same connections, in binary frames."""
 
 import asyncio
 from typing import Any, cast
@@ -6,15 +6,15 @@ from typing import Any, cast
 from aiohttp import WSMsgType, web
 
 from edgekit_sim.iothub.mqtt.connection import PACKET_LIMIT, DeviceConnection
-from edgekit_sim.iothub.rest.requests import hub_of
+from edgekit_sim.iothub.rest.requests import NODES, hub_of
 
-PATH = "/$iothub/websocket"
+AMQP = "AMQPWSB10"
 
 routes = web.RouteTableDef()
 
 
 class _Frames:
-    """As much of a transport as a device connection uses, over a WebSocket."""
+    """As much of a transport as a connection uses, over a WebSocket."""
 
     def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
         self._socket = socket
@@ -53,14 +53,16 @@ class _Frames:
         await self._socket.close()
 
 
-@routes.get(PATH)
+@routes.get("/$iothub/websocket")
+@routes.get("/$servicebus/websocket")
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Serve one MQTT client."""
-    hub = hub_of(request)
-    socket = web.WebSocketResponse(protocols=("mqtt",), max_msg_size=PACKET_LIMIT)
+    """Serve one client, MQTT or AMQP by the subprotocol it asks for."""
+    asked = request.headers.get("Sec-WebSocket-Protocol", "")
+    amqp = AMQP in asked
+    connection = request.app[NODES].connection() if amqp else DeviceConnection(hub_of(request))
+    socket = web.WebSocketResponse(protocols=(AMQP if amqp else "mqtt",), max_msg_size=PACKET_LIMIT)
     await socket.prepare(request)
     frames = _Frames(socket, request)
-    connection = DeviceConnection(hub)
     connection.connection_made(cast(asyncio.BaseTransport, frames))
     sender = asyncio.ensure_future(frames.send())
     try:

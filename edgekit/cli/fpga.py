@@ -1,0 +1,371 @@
+"""`edgekit fpga`: compile int8 graphs for the NPU, run them, prove them, look inside."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekit.cli.output import json_option, print_json, print_table, say
+from edgekit.errors import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgekit.registry import ModelRef, Registry
+    from edgekit_fpga import Package
+
+PACKAGE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def fpga() -> None:
+    """Compile int8 graphs for the NPU and run them.
+
+    \b
+    Examples:
+      edgekit fpga compile digits-int8:1 --board ecp5-85f -o digits.npu
+      edgekit fpga run digits.npu --input test.npz -o result.npz
+      edgekit fpga prove digits.npu digits-int8:1 --input test.npz
+      edgekit fpga profile digits.npu
+    """
+
+
+@fpga.command("compile")
+@click.argument("model")
+@click.option("--board", default="ecp5-85f", show_default=True, help="See `edgekit fpga boards`.")
+@click.option("-o", "--output", required=True, type=PACKAGE, help="The package to write.")
+@json_option
+def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
+    """Compile MODEL into a package, with the proof of its arithmetic.
+
+    MODEL is an int8 ONNX file, or NAME:VERSION of a registered one; the registry then keeps the
+    package too, and knows what it was made from.
+
+    \b
+    Examples:
+      edgekit fpga compile digits-int8:1 -o digits.npu
+      edgekit fpga compile digits.int8.onnx --board ice40-up5k -o digits.npu --json
+    """
+    if named := registered(model):
+        from edgekit.packager.fpga import package_fpga
+
+        package, _record = package_fpga(*named, board)
+    else:
+        from edgekit_fpga import compile_model
+
+        package = compile_model(read_model(model), board)
+    package.save(output)
+    manifest, array = package.manifest, package.board.array
+    total = manifest["cycles"]["total"]
+    if as_json:
+        print_json(
+            {
+                "package": str(output),
+                "digest": package.digest,
+                "board": package.board.name,
+                "macs": manifest["macs"],
+                "cycles_estimated": total,
+                "stages": manifest["stages"],
+                "proved": manifest["proof"],
+            }
+        )
+        return
+    proof = manifest["proof"]
+    busy = 100 * manifest["macs"] / (array.macs * total)
+    micros = total / package.board.clock_mhz
+    say(f"{output}: {manifest['npu']['layers']} layers for {package.board.name}, {package.digest}")
+    say(
+        f"{manifest['macs']:,} MACs in {total:,} cycles estimated ({busy:.0f}% of "
+        f"{array.reduction_lanes}x{array.output_lanes}), {micros:,.0f} us at "
+        f"{package.board.clock_mhz} MHz"
+    )
+    say(
+        f"proved equal to float32: {proof['channels']:,} channels at {proof['thresholds']:,} "
+        f"thresholds, {proof['pairs']:,} pairs of adds, {proof['tables']} tables"
+    )
+
+
+@fpga.command("run")
+@click.argument("package", type=PACKAGE)
+@click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
+@click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
+@json_option
+def run_(package: Path, source: Path, output: Path | None, as_json: bool) -> None:
+    """Run PACKAGE in the integer interpreter on the arrays of an .npz file.
+
+    Arrays the model does not take (labels, say) are left out.
+
+    \b
+    Examples:
+      edgekit fpga run digits.npu --input test.npz
+      edgekit fpga run digits.npu --input test.npz -o result.npz
+    """
+    import time
+
+    from edgekit_fpga import read_package, run
+
+    loaded = read_package(package)
+    inputs = read_inputs(source, loaded)
+    begin = time.perf_counter()
+    outputs = run(loaded, inputs)
+    seconds = time.perf_counter() - begin
+    batch = len(next(iter(outputs.values())))
+    if output is not None:
+        write_outputs(output, outputs)
+    if as_json:
+        shapes = {name: list(value.shape) for name, value in outputs.items()}
+        print_json({"outputs": shapes, "inferences": batch, "seconds": seconds})
+        return
+    say(f"{batch} inferences in {seconds:.2f} s")
+    if output is not None:
+        say(f"wrote {', '.join(outputs)} to {output}")
+        return
+    for name, value in outputs.items():
+        rows = value.reshape(batch, -1)[:10]
+        columns = [str(i) for i in range(min(rows.shape[1], 10))]
+        shown = [[f"{x:.4g}" for x in row[:10]] for row in rows]
+        print_table(f"{name}, the first of {batch}", columns, shown)
+
+
+@fpga.command("prove")
+@click.argument("package", type=PACKAGE)
+@click.argument("model")
+@click.option("--input", "source", type=PACKAGE, help="Real inputs by name, .npz; else random.")
+@click.option("--count", default=64, show_default=True, help="How many random inputs.")
+@click.option("--seed", default=0, show_default=True, help="Where the random inputs start.")
+@json_option
+def prove_(
+    package: Path, model: str, source: Path | None, count: int, seed: int, as_json: bool
+) -> None:
+    """Prove PACKAGE again from MODEL, then compare every layer with ONNX Runtime, bit by bit.
+
+    \b
+    Examples:
+      edgekit fpga prove digits.npu digits.int8.onnx
+      edgekit fpga prove digits.npu digits.int8.onnx --input test.npz --json
+    """
+    from edgekit_fpga import compare, compile_model, read_package
+
+    loaded, data = read_package(package), read_model(model)
+    again = compile_model(data, loaded.board.name)
+    inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
+    result = compare(loaded, data, inputs)
+    same = again.to_bytes() == loaded.to_bytes()
+    wrong = result.mismatches > 0 or not same
+    if as_json:
+        pair = {"compared": result.compared, "mismatches": result.mismatches}
+        print_json(
+            {
+                "ok": not wrong,
+                "reproduced": same,
+                "proved": again.manifest["proof"],
+                "pairs": {"interpreter-onnxruntime": pair},
+            }
+        )
+    else:
+        rows = [(name, size, bad) for name, (size, bad) in result.tensors.items()]
+        print_table("Interpreter and ONNX Runtime", ("Tensor", "Compared", "Mismatches"), rows)
+        say(f"{result.compared:,} values compared, {result.mismatches:,} differ")
+        say(
+            "the package is what the model compiles to"
+            if same
+            else "the model compiles to another package"
+        )
+    if wrong:
+        raise click.exceptions.Exit(1)
+
+
+@fpga.command("disasm")
+@click.argument("package", type=PACKAGE)
+@json_option
+def disasm(package: Path, as_json: bool) -> None:
+    """Print the program of PACKAGE in assembly, one instruction a line.
+
+    \b
+    Example:
+      edgekit fpga disasm digits.npu
+    """
+    from edgekit_fpga import read_package
+    from edgekit_fpga.isa import disassemble
+
+    text = disassemble(read_package(package).program.instructions)
+    if as_json:
+        print_json({"instructions": text.splitlines()})
+    else:
+        click.echo(text, nl=False)
+
+
+@fpga.command("boards")
+@json_option
+def boards(as_json: bool) -> None:
+    """List the boards that packages can be compiled for.
+
+    \b
+    Example:
+      edgekit fpga boards
+    """
+    from edgekit_fpga.boards import board_names, load_board
+
+    known = [load_board(name) for name in board_names()]
+    if as_json:
+        print_json({"boards": [board.as_dict() for board in known]})
+        return
+    rows = [
+        (
+            board.name,
+            f"{board.array.reduction_lanes}x{board.array.output_lanes}",
+            board.clock_mhz,
+            board.memory.activation_granules * board.array.banks * board.array.output_lanes >> 10,
+            board.memory.weight_words * board.array.word_bytes >> 10,
+            board.about,
+        )
+        for board in known
+    ]
+    columns = ("Board", "Array", "MHz", "Activations KB", "Weights KB", "What it is")
+    print_table("", columns, rows)
+
+
+@fpga.command("profile")
+@click.argument("package", type=PACKAGE)
+@json_option
+def profile(package: Path, as_json: bool) -> None:
+    """Show where PACKAGE spends its cycles: each layer's cycles, use of the array, and memory.
+
+    \b
+    Example:
+      edgekit fpga profile digits.npu
+    """
+    from edgekit_fpga import read_package
+    from edgekit_fpga.profiling import profile as measured
+
+    loaded = read_package(package)
+    layers = measured(loaded)
+    total = sum(layer.cycles for layer in layers)
+    macs = sum(layer.macs for layer in layers)
+    busy = macs / (loaded.board.array.macs * total)
+    if as_json:
+        print_json(
+            {
+                "layers": [vars(layer) for layer in layers],
+                "cycles": total,
+                "macs": macs,
+                "utilization": busy,
+            }
+        )
+        return
+    rows = [
+        (
+            layer.node,
+            layer.instruction,
+            layer.shape,
+            layer.macs,
+            layer.cycles,
+            f"{100 * layer.utilization:.0f}%",
+            layer.weight_bytes,
+            layer.activation_bytes,
+        )
+        for layer in layers
+    ]
+    columns = ("Node", "Does", "Output", "MACs", "Cycles", "Use", "Weights B", "Live B")
+    print_table("", columns, rows)
+    say(f"{total:,} cycles estimated, {100 * busy:.1f}% of the array's multipliers")
+
+
+def registered(model: str) -> "tuple[Registry, ModelRef] | None":
+    """The registry and the reference that `model` is; None where it names a file.
+
+    Raises:
+        WorkspaceError: it is a reference, and there is no workspace here.
+    """
+    if Path(model).exists() or "/" in model or model.endswith(".onnx"):
+        return None
+    from edgekit.registry import ModelRef, Registry
+    from edgekit.workspace import Workspace
+
+    return Registry.open(Workspace.find()), ModelRef.parse(model)
+
+
+def read_model(model: str) -> bytes:
+    """The bytes of the model a command names: a path, or NAME:VERSION in the registry.
+
+    Raises:
+        ModelError: no such file.
+        NotFound: no such version.
+    """
+    if named := registered(model):
+        registry, ref = named
+        return registry.model_file(ref).read_bytes()
+    try:
+        return Path(model).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"cannot read {model}: {error.strerror}", "name an int8 .onnx file"
+        ) from error
+
+
+def read_inputs(path: Path, package: "Package") -> "dict[str, NDArray[Any]]":
+    """The arrays of an .npz file that the package takes.
+
+    Raises:
+        ModelError: no such file, or no .npz.
+    """
+    import zipfile
+
+    import numpy as np
+
+    wanted = {entry["name"] for entry in package.manifest["inputs"]}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name in wanted}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no .npz file"
+        raise ModelError(f"cannot read {path}: {reason}", "save inputs with numpy.savez") from error
+
+
+def write_outputs(path: Path, outputs: "Mapping[str, NDArray[Any]]") -> None:
+    """Write arrays by name as .npz: a temporary file, then renamed.
+
+    Raises:
+        ModelError: the file cannot be written.
+    """
+    import os
+    import tempfile
+
+    import numpy as np
+
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, **dict(outputs))  # type: ignore[arg-type]  # names are the model's
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}") from error
+
+
+def random_inputs(package: "Package", count: int, seed: int) -> "dict[str, NDArray[Any]]":
+    """Inputs of the right shapes: over the whole range of what the first quantization can hold."""
+    import numpy as np
+
+    random: np.random.Generator = np.random.default_rng(seed)
+    reach = {
+        op.inputs[0]: op.attributes["scale"] * 160
+        for op in package.before
+        if "scale" in op.attributes
+    }
+    widest = max(reach.values(), default=1.0)
+    made: dict[str, NDArray[Any]] = {}
+    for entry in package.manifest["inputs"]:
+        shape, kind = (count, *entry["shape"]), np.dtype(entry["type"])
+        if kind.kind == "f":
+            made[entry["name"]] = random.uniform(-widest, widest, shape).astype(kind)
+        else:
+            limits = np.iinfo(kind)
+            made[entry["name"]] = random.integers(limits.min, limits.max + 1, shape, dtype=kind)
+    return made

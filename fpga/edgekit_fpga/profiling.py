@@ -1,0 +1,77 @@
+"""Where a package spends its cycles and its memory, instruction by instruction."""
+
+from dataclasses import dataclass
+
+from edgekit_fpga import isa
+from edgekit_fpga.cycles import cycles
+from edgekit_fpga.package import Package
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One instruction: what it computes, its cycles, how busy the array is, what it holds.
+
+    `macs` counts useful products, without the padding of lanes; `activation_bytes` is what input,
+    output and residual operand take in activation memory.
+    """
+
+    node: str
+    instruction: str
+    shape: str
+    macs: int
+    cycles: int
+    utilization: float
+    weight_bytes: int
+    activation_bytes: int
+
+
+def profile(package: Package) -> list[LayerProfile]:
+    """The profile of every instruction that computes."""
+    program, array, lanes = package.program, package.board.array, package.board.array.output_lanes
+    tensors = package.manifest["tensors"]
+    layers = [step for step in program.instructions if isinstance(step, isa.Layer)]
+    made = []
+    for layer, trace in zip(layers, program.traces, strict=True):
+        own = trace.own or trace.table or trace.add or trace.pool
+        channels, height, width = tensors[own]["shape"]
+        macs = _macs(package, layer, channels)
+        cost = cycles(layer, array)
+        last = trace.pool or trace.add or trace.table or trace.own
+        held = layer.in_height * layer.in_width * layer.in_granules
+        held += tensors[last]["shape"][1] * tensors[last]["shape"][2] * layer.out_granules
+        held += layer.out_height * layer.out_width * layer.out_granules * layer.add
+        words = layer.out_granules * layer.steps
+        made.append(
+            LayerProfile(
+                trace.node,
+                " ".join([layer.NAME, *(flag for flag in _FLAGS if getattr(layer, flag))]),
+                f"{channels}x{height}x{width}",
+                macs,
+                cost,
+                macs / (array.macs * cost),
+                words * array.word_bytes,
+                held * lanes,
+            )
+        )
+    return made
+
+
+_FLAGS = ("table", "add", "pool")
+
+
+def _macs(package: Package, layer: isa.Layer, channels: int) -> int:
+    outputs = layer.out_height * layer.out_width * channels
+    taps = layer.kernel_height * layer.kernel_width
+    if isinstance(layer, isa.Depthwise) or (isinstance(layer, isa.Conv) and layer.advance):
+        return outputs * taps
+    if isinstance(layer, isa.Pack):
+        return outputs * taps * layer.channels
+    if isinstance(layer, isa.Conv):
+        inputs = [
+            place.channels
+            for place in package.program.placements.values()
+            if (place.base, place.row, place.pixel) == (layer.in_base, layer.in_row, layer.in_pixel)
+            and (place.height, place.width) == (layer.in_height, layer.in_width)
+        ]
+        return outputs * taps * inputs[0]
+    return 0

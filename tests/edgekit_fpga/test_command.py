@@ -1,0 +1,114 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgekit.cli.app import run
+from edgekit_fpga import compile_model
+from tests.edgekit_fpga.graphs import small_net
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fpga")
+    model = small_net(0)
+    (folder / "net.onnx").write_bytes(model)
+    compile_model(model).save(folder / "net.npu")
+    images = np.random.default_rng(0).normal(size=(6, 1, 8, 8)).astype(np.float32)
+    np.savez(folder / "in.npz", x=images, labels=np.zeros(6))
+    return folder
+
+
+def said(capsys, *arguments):
+    """The exit code and the JSON object of a command."""
+    code = run(["fpga", *map(str, arguments), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_compile_tells_what_it_made(files, capsys):
+    code, data = said(capsys, "compile", files / "net.onnx", "-o", files / "again.npu")
+    assert code == 0
+    assert data["macs"] == compile_model(small_net(0)).manifest["macs"]
+    assert data["cycles_estimated"] > data["macs"] / 128
+    assert data["proved"]["pairs"] == 65536
+    assert (files / "again.npu").read_bytes() == (files / "net.npu").read_bytes()
+
+
+def test_run_writes_the_outputs_by_name(files, capsys):
+    code, data = said(
+        capsys, "run", files / "net.npu", "--input", files / "in.npz", "-o", files / "out.npz"
+    )
+    assert (code, data["inferences"]) == (0, 6)
+    with np.load(files / "out.npz") as outputs:
+        assert outputs["y"].shape == (6, 10)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_prove_compares_with_onnx_runtime(files, capsys, real):
+    given = ["--input", files / "in.npz"] if real else ["--count", "5", "--seed", "7"]
+    code, data = said(capsys, "prove", files / "net.npu", files / "net.onnx", *given)
+    assert (code, data["ok"], data["reproduced"]) == (0, True, True)
+    pair = data["pairs"]["interpreter-onnxruntime"]
+    assert pair["compared"] > 0
+    assert pair["mismatches"] == 0
+
+
+def test_prove_refuses_another_model(files, capsys):
+    (files / "other.onnx").write_bytes(small_net(1))
+    assert run(["fpga", "prove", str(files / "net.npu"), str(files / "other.onnx")]) == 1
+    assert "made from another model" in capsys.readouterr().err
+
+
+def test_profile_adds_up(files, capsys):
+    _, data = said(capsys, "profile", files / "net.npu")
+    manifest = compile_model(small_net(0)).manifest
+    assert sum(layer["cycles"] for layer in data["layers"]) == manifest["cycles"]["total"]
+    assert data["macs"] == manifest["macs"]
+
+
+def test_disasm_prints_an_instruction_a_line(files, capsys):
+    _, data = said(capsys, "disasm", files / "net.npu")
+    assert data["instructions"][-1] == "END"
+
+
+def test_boards_lists_the_85f(capsys):
+    _, data = said(capsys, "boards")
+    assert "ecp5-85f" in [board["name"] for board in data["boards"]]
+
+
+@pytest.mark.parametrize("verb", [[], ["compile"], ["run"], ["prove"], ["disasm"], ["profile"]])
+def test_help_has_an_example(verb, capsys):
+    run(["fpga", *verb, "--help"])
+    assert "Example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compile", "no.onnx", "-o", "x.npu"], "cannot read no.onnx: No such file"),
+        (["compile", "{}/in.npz", "-o", "x.npu"], "the file is no ONNX model"),
+        (["compile", "{}/net.onnx", "--board", "z", "-o", "x"], "no board is called 'z'"),
+        (["run", "{}/net.npu", "--input", "{}/net.onnx"], "no .npz file"),
+        (["profile", "{}/net.onnx"], "truncated or damaged"),
+    ],
+)
+def test_a_mistake_is_one_line(files, capsys, arguments, message):
+    assert run(["fpga", *(part.format(files) for part in arguments)]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert message in told[0]
+
+
+def test_a_package_runs_with_numpy_alone(files):
+    program = (
+        "import sys; sys.modules.update(onnx=None, onnxruntime=None);"
+        "import numpy, edgekit_fpga as npu;"
+        f"made = npu.run(npu.read_package({str(files / 'net.npu')!r}),"
+        f" {{'x': numpy.load({str(files / 'in.npz')!r})['x']}}); print(made['y'].shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "(6, 10)\n", done.stderr
