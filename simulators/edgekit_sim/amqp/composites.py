@@ -59,10 +59,11 @@ class Composite:
         return cls(**found)
 
     def described(self) -> Described:
-        """The structure as it goes on the wire."""
+        """The structure as it goes on the wire: with all fields, also null ones at the end.
+
+        The standard lets these be left out; azure-eventhub looks for them all the same.
+        """
         values = [_convert(getattr(self, name), kinds) for name, kinds, _ in _layout(type(self))]
-        while values and values[-1] is None:
-            values.pop()
         return Described(Ulong(self.code), values)
 
 

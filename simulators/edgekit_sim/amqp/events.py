@@ -39,16 +39,16 @@ class Sendable:
 
 @dataclass(frozen=True)
 class Settled:
-    """The peer is done with a message that was sent under `tag`; without outcome it lost it."""
+    """The peer is done with a message that was sent under `tag`."""
 
     link: OutgoingLink
     tag: bytes
-    outcome: Outcome | None
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
 class Detached:
-    """A link has gone, with its session or connection perhaps; nothing more comes of it."""
+    """A link has gone, perhaps with all of its connection; what it did not settle it will not."""
 
     link: Link
 

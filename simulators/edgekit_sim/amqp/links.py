@@ -46,7 +46,6 @@ class Link:
         self.source = _terminus(attach.source, Source)
         self.target = _terminus(attach.target, Target)
         self.attached = False
-        self.answered = False
         self.state: Any = None
 
     @property
@@ -69,19 +68,18 @@ class Link:
 
     def accept(self) -> None:
         """Attach our end."""
-        self.attached = self.answered = True
+        self.attached = True
         self._answer(self.attach.source, self.attach.target)
 
     def refuse(self, error: AmqpError) -> None:
         """Attach our end without a terminus, and detach it: how a link is refused (2.6.3)."""
-        self.answered = True
         self._answer(*self._without_ours())
         self._detach(error)
 
     def detach(self, error: AmqpError | None = None) -> None:
-        """Take the link from the peer."""
+        """Take the link from the peer; no `Detached` follows."""
         if self.attached:
-            self.attached = False
+            self.session.release(self)
             self._detach(error)
 
     def _detach(self, error: AmqpError | None) -> None:

@@ -40,11 +40,13 @@ class Session:
 
     Attributes:
         ended: whether we have ended it and wait for the peer to see that.
+        shared: anything the application keeps for the links of this session together.
     """
 
     def __init__(self, connection: "Connection", channel: int, begin: Begin) -> None:
         self.channel = channel
         self.ended = False
+        self.shared: dict[str, Any] = {}
         self._connection = connection
         self._links: dict[int, Link] = {}
         self._next_incoming = begin.next_outgoing_id
@@ -219,8 +221,8 @@ class Session:
         except ConnectionFault:
             raise
         except AmqpError as error:
-            link.detach(error)
             self._forget(link)
+            self.send(Detach(link.handle, True, error_of(error).described()))
             return
         if whole is not None:
             self._connection.emit(Delivered(link, *whole))
@@ -250,21 +252,22 @@ class Session:
         link = self._link(detach.handle)
         del self._links[detach.handle]
         if link.attached:
-            link.attached = False
             self.send(Detach(detach.handle, detach.closed))
             self._forget(link)
 
     def _forget(self, link: Link) -> None:
-        """A link has gone: what it sent and nobody settled is lost."""
+        """A link has gone."""
+        if link.attached:
+            self.release(link)
+            self._connection.emit(Detached(link))
+
+    def release(self, link: Link) -> None:
+        """Nothing more goes over a link: what nobody has settled never will be."""
         link.attached = False
         if isinstance(link, IncomingLink):
             link.drop()
-        if isinstance(link, OutgoingLink):
-            for delivery, (owner, tag) in list(self._unsettled.items()):
-                if owner is link:
-                    del self._unsettled[delivery]
-                    self._connection.emit(Settled(link, tag, None))
-            self._waiting = deque(one for one in self._waiting if one[0].handle != link.handle)
-        if link.state is not None:
-            self._connection.emit(Detached(link))
-            link.state = None
+            return
+        owned = [one for one, (owner, _) in self._unsettled.items() if owner is link]
+        for delivery in owned:
+            del self._unsettled[delivery]
+        self._waiting = deque(one for one in self._waiting if one[0].handle != link.handle)
