@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgekit_sim.iothub import tokens
-from edgekit_sim.iothub.clientcerts import check_authority, issued_by
+from edgekit_sim.iothub.authorities import check_authority, issued_by
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.registry import Registry
@@ -17,6 +17,7 @@ REGISTRY_READ = "RegistryRead"
 REGISTRY_WRITE = "RegistryWrite"
 SERVICE_CONNECT = "ServiceConnect"
 DEVICE_CONNECT = "DeviceConnect"
+ENROLLMENT_WRITE = "EnrollmentWrite"
 
 # the policies of a new hub, as the real service makes them
 POLICIES: dict[str, frozenset[str]] = {
@@ -25,6 +26,7 @@ POLICIES: dict[str, frozenset[str]] = {
     "device": frozenset({DEVICE_CONNECT}),
     "registryRead": frozenset({REGISTRY_READ}),
     "registryReadWrite": frozenset({REGISTRY_READ, REGISTRY_WRITE}),
+    "provisioningserviceowner": frozenset({ENROLLMENT_WRITE}),
 }
 
 
@@ -119,7 +121,7 @@ class Gatekeeper:
         return policy if any(genuine) else None
 
     def device(
-        self, device_id: str, module_id: str, password: str | None, certificate: bytes | None
+        self, device_id: str, module_id: str, password: str | None, chain: tuple[bytes, ...]
     ) -> tuple[Identity, float]:
         """Let a device or module pass.
 
@@ -127,7 +129,7 @@ class Gatekeeper:
             device_id: who it says it is.
             module_id: "" for a device.
             password: its token, None when it sent none.
-            certificate: the client certificate of the TLS connection in DER, None without one.
+            chain: the certificates of the TLS connection in DER, the client's own first.
 
         Returns:
             The identity, and until when it may stay: seconds since 1970, or infinity.
@@ -142,7 +144,7 @@ class Gatekeeper:
         if device.status != "enabled":
             raise HubFault(403, "IotHubForbidden", "the device is disabled")
         if not password:
-            if certificate is not None and self._certified(identity, certificate):
+            if chain and self._certified(identity, chain):
                 return identity, float("inf")
             raise _refused("neither a token nor a certificate that fits")
         token = tokens.parse(password)
@@ -175,10 +177,10 @@ class Gatekeeper:
         resource = token.resource.split("/devices/", 1)[-1]
         for holder in (device_id, f"{device_id}/modules/$edgeAgent"):
             if resource == holder:
-                self.device(*_split(holder), authorization, None)
+                self.device(*_split(holder), authorization, ())
                 return
         if module_id and resource == f"{device_id}/modules/{module_id}":
-            self.device(device_id, module_id, authorization, None)
+            self.device(device_id, module_id, authorization, ())
             return
         raise _refused("the token is for another identity")
 
@@ -196,12 +198,12 @@ class Gatekeeper:
         if rest and not _covers(rest, client_id):
             raise _refused("the token is for another resource")
 
-    def _certified(self, identity: Identity, certificate: bytes) -> bool:
+    def _certified(self, identity: Identity, chain: tuple[bytes, ...]) -> bool:
         if identity.authentication == "selfSigned":
-            return identity.certificate_fits(certificate)
+            return identity.certificate_fits(chain[0])
         if identity.authentication == "certificateAuthority":
             authorities = list(self.authorities.values())
-            return issued_by(certificate, authorities, identity.device_id)
+            return issued_by(chain, authorities, identity.device_id)
         return False
 
     def trust(self, name: str, text: bytes) -> None:

@@ -41,6 +41,9 @@ class HubHandle:
         gateway: the address devices connect to (`GatewayHostName`).
         service_connection_string: for azure-iot-hub, with the rights of `iothubowner`.
         eventhub_connection_string: for azure-eventhub, to read what devices sent.
+        dps_service_connection_string: for the provisioning service client.
+        dps_device_host: where devices register (`provisioning_host`).
+        dps_id_scope: the id scope they name.
         ca_file: certificate of the hub's authority, for SSL_CERT_FILE and REQUESTS_CA_BUNDLE.
         ports: by name: `mqtt`, `https`, where it could be opened `websocket`.
         state_dir: the hub's folder.
@@ -50,6 +53,9 @@ class HubHandle:
     gateway: str
     service_connection_string: str
     eventhub_connection_string: str
+    dps_service_connection_string: str
+    dps_device_host: str
+    dps_id_scope: str
     ca_file: str
     ports: dict[str, int]
     state_dir: Path
@@ -124,6 +130,9 @@ class HubHandle:
         self.gateway = description["host"]
         self.service_connection_string = description["service_connection_string"]
         self.eventhub_connection_string = description["eventhub_connection_string"]
+        self.dps_service_connection_string = description["dps_service_connection_string"]
+        self.dps_device_host = description["dps_device_host"]
+        self.dps_id_scope = description["dps_id_scope"]
         self.ca_file = description["ca_file"]
         self.ports = description["ports"]
 

@@ -29,6 +29,7 @@ from edgekit_sim.iothub.mqtt.sessions import (
     TWIN,
     Sessions,
 )
+from edgekit_sim.iothub.provisioning import Provisioning
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.twins import Json, timestamp
@@ -55,6 +56,7 @@ class Hub:
         sessions: what is remembered of MQTT clients.
         methods: direct method calls under way.
         commands: cloud-to-device messages.
+        provisioning: the provisioning service that makes devices of this hub.
         jobs: scheduled jobs, imports and exports.
         faults: faults in force.
         gatekeeper: checks tokens.
@@ -71,6 +73,7 @@ class Hub:
         self.commands.deliver = self._deliver
         self.faults = Faults()
         self.started = time.time()
+        self.provisioning = Provisioning(store, self.registry)
         self.jobs = Jobs(store, self.registry, self.methods)
         self.gatekeeper = Gatekeeper(store, self.registry, load_policies(store), hostnames)
         self.configurations = Configurations(store, self.registry)

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
-from edgekit_sim.iothub.clientcerts import ask_for_certificates
+from edgekit_sim.iothub.client_certificates import ask_for_certificates
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.listeners import (
@@ -95,11 +95,11 @@ class Server:
             durable = self.settings.durable and self.settings.state is not None
             self.hub = Hub(Store(self._folder / "hub.db", durable), names)
             self._nodes = Nodes(self.hub, self.settings.hostname.partition(".")[0])
+            self.hub.provisioning.hub = addresses[0]
             self.hub.start(self._fail)
             stack.push_async_callback(self.hub.stop)
             await self.hub.store.committed()
             await self._serve_http(stack, context)
-            ask_for_certificates(context)
             await self._serve_mqtt(stack, context)
             await self._serve_amqp(stack, context)
             self._stack = stack.pop_all()
@@ -176,7 +176,9 @@ class Server:
     def describe(self) -> dict[str, Any]:
         """What a client needs to know to use this hub; holds the owner's key."""
         address, ports = self._sockets.addresses[0], self._sockets.ports
-        key = self.hub.gatekeeper.policies["iothubowner"].keys[0]
+        policies = self.hub.gatekeeper.policies
+        key = policies["iothubowner"].keys[0]
+        enrolling = policies["provisioningserviceowner"].keys[0]
         host = f"{address}:{ports['https']}"
         return {
             "host": address,
@@ -186,6 +188,10 @@ class Server:
             f";SharedAccessKey={key}",
             "eventhub_connection_string": f"Endpoint=sb://{address}/;SharedAccessKeyName=iothubowner"
             f";SharedAccessKey={key};EntityPath={self.settings.hostname.partition('.')[0]}",
+            "dps_service_connection_string": f"HostName={host}"
+            f";SharedAccessKeyName=provisioningserviceowner;SharedAccessKey={enrolling}",
+            "dps_device_host": address,
+            "dps_id_scope": self.hub.provisioning.scope,
             "ca_file": str(self._folder / "ca.pem"),
             "ports": ports,
             "state_dir": str(self._folder),
@@ -245,4 +251,5 @@ def _tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate)
+    ask_for_certificates(context)
     return context

@@ -1,50 +1,30 @@
 """Devices that prove who they are with a certificate."""
 
-import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.iot.device import X509, IoTHubDeviceClient, exceptions
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
 
 from edgekit_sim.iothub.handle import HubHandle
+from tests.edgekit_sim.iothub.certificates import Pair, issue, pem, private
 
-Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def issue(name: str, issuer: Pair | None = None, days: int = 1, authority: bool = False) -> Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=5))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .sign(issuer[1] if issuer else key, hashes.SHA256())
-    )
-    return certificate, key
+# paho leaves the socket of a failed handshake to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-def pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def client(iothub: HubHandle, device_id: str, pair: Pair, folder: Path, **options: Any) -> Any:
-    key = pair[1].private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / "cert.pem").write_text(pem(pair[0]))
-    (folder / "key.pem").write_bytes(key)
+def client(
+    iothub: HubHandle,
+    device_id: str,
+    pair: Pair,
+    folder: Path,
+    chain: tuple[x509.Certificate, ...] = (),
+    **options: Any,
+) -> Any:
+    (folder / "cert.pem").write_text("".join(pem(one) for one in (pair[0], *chain)))
+    (folder / "key.pem").write_bytes(private(pair[1]))
     return IoTHubDeviceClient.create_from_x509_certificate(
         X509(str(folder / "cert.pem"), str(folder / "key.pem")),
         hostname=iothub.hostname,
@@ -58,7 +38,7 @@ def client(iothub: HubHandle, device_id: str, pair: Pair, folder: Path, **option
 def refused(device: Any) -> bool:
     try:
         device.connect()
-    except exceptions.CredentialError:
+    except (exceptions.CredentialError, exceptions.ConnectionFailedError):
         return True
     finally:
         device.shutdown()
@@ -94,6 +74,19 @@ def test_by_authority(iothub: HubHandle, registry: Any, tmp_path: Path) -> None:
     assert refused(client(iothub, "by-ca", issue("somebody", root), tmp_path))
     assert refused(client(iothub, "by-ca", issue("by-ca", root, days=-1), tmp_path))
     assert refused(client(iothub, "by-ca", issue("by-ca"), tmp_path))
+
+
+def test_by_authority_with_one_between(iothub: HubHandle, registry: Any, tmp_path: Path) -> None:
+    root = issue("root-2", authority=True)
+    between = issue("between", root, authority=True)
+    leaf, key = issue("by-chain", between)
+    iothub.trust("root-2", pem(root[0]))
+    registry.create_device_with_certificate_authority("by-chain", "enabled")
+    assert not refused(client(iothub, "by-chain", (leaf, key), tmp_path, chain=(between[0],)))
+    assert refused(client(iothub, "by-chain", (leaf, key), tmp_path))
+    usurper = issue("usurper", root)
+    stolen = issue("by-chain", usurper)
+    assert refused(client(iothub, "by-chain", stolen, tmp_path, chain=(usurper[0],)))
 
 
 def test_a_certificate_does_not_open_a_device_with_keys(iothub: HubHandle, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from edgekit_sim.iothub.rest import (
     identities,
     jobs,
     messages,
+    provisioning,
     twins,
     websocket,
 )
@@ -27,10 +28,12 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
         configurations,
         identities,
         messages,
+        provisioning,
         jobs,
         digitaltwins,
         edgekit,
         websocket,
+        provisioning,
     ):
         application.add_routes(part.routes)
     return application
