@@ -34,7 +34,7 @@ class Endpoint(asyncio.Protocol):
         container: the server's name.
         application: makes what serves the client.
         limits: what the connection takes.
-        gone: called when the connection is over.
+        present: connections that are there; this one is in it from its first to its last byte.
     """
 
     def __init__(
@@ -42,20 +42,21 @@ class Endpoint(asyncio.Protocol):
         container: str,
         application: "Callable[[Endpoint], Application]",
         limits: Limits | None = None,
-        gone: "Callable[[Endpoint], None]" = lambda _endpoint: None,
+        present: "set[Endpoint] | None" = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._application = application(self)
         self.connection = Connection(
             container, self._application.authenticate, self._loop.time(), limits
         )
-        self._gone = gone
+        self._present: set[Endpoint] = set() if present is None else present
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         self._transport = cast(asyncio.Transport, transport)
+        self._present.add(self)
         self._tick()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,7 +67,7 @@ class Endpoint(asyncio.Protocol):
             self._timer.cancel()
         self._handle(self.connection.lost())
         self._application.lost()
-        self._gone(self)
+        self._present.discard(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""

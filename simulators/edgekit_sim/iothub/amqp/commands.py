@@ -4,8 +4,6 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import orjson
-
 from edgekit_sim.amqp.errors import AmqpError
 from edgekit_sim.amqp.links import IncomingLink
 from edgekit_sim.amqp.message import Message, Value
@@ -71,10 +69,7 @@ def _body(message: Message) -> bytes:
         return value
     if isinstance(value, str):
         return value.encode()
-    try:
-        return orjson.dumps(value)
-    except TypeError as error:
-        raise AmqpError("amqp:not-allowed", "the body has no form as bytes") from error
+    raise AmqpError("amqp:not-allowed", "the body is neither bytes nor text")
 
 
 def _expiry(message: Message) -> float | None:

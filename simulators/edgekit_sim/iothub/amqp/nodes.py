@@ -62,11 +62,7 @@ class Nodes:
 
     def connection(self) -> Endpoint:
         """A connection to this hub."""
-        endpoint = Endpoint(
-            self.name, lambda endpoint: Client(self, endpoint), gone=self.clients.discard
-        )
-        self.clients.add(endpoint)
-        return endpoint
+        return Endpoint(self.name, lambda endpoint: Client(self, endpoint), present=self.clients)
 
     def close(self) -> None:
         """Reset all connections."""

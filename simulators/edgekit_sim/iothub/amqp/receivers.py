@@ -42,7 +42,8 @@ class Readers:
         Raises:
             AmqpError: it has to stay outside.
         """
-        others = self.present.setdefault((receiver.group, receiver.partition), [])
+        place = (receiver.group, receiver.partition)
+        others = list(self.present.get(place, ()))
         highest = max((one.level for one in others if one.level is not None), default=None)
         if highest is not None and (receiver.level is None or receiver.level < highest):
             raise AmqpError(
@@ -57,9 +58,9 @@ class Readers:
                 f" group which is {RECEIVERS_LIMIT}.",
             )
         if receiver.level is not None:
-            for one in list(others):
+            for one in others:
                 one.give_way(receiver.level)
-        others.append(receiver)
+        self.present.setdefault(place, []).append(receiver)
 
     def leave(self, receiver: "EventReceiver") -> None:
         """A receiver has gone."""
