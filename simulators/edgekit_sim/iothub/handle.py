@@ -144,6 +144,17 @@ class HubHandle:
         """End the hub at once, as a power cut would: kill -9."""
         self._end(signal.SIGKILL)
 
+    @property
+    def pid(self) -> int:
+        """The hub's process.
+
+        Raises:
+            HubStopped: it does not run.
+        """
+        if self._process is None:
+            raise HubStopped("the hub has been stopped", "start it again with start()")
+        return self._process.pid
+
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
@@ -205,6 +216,10 @@ class HubHandle:
             return
         document = {"deviceId": device_id, "capabilities": {"iotEdge": edge}}
         self.request("PUT", f"/devices/{quote(device_id, safe='')}", document)
+
+    def create_consumer_group(self, name: str) -> None:
+        """Make a consumer group for readers of the events, if it is not there."""
+        self.request("PUT", f"/edgekit/consumer-groups/{quote(name, safe='')}")
 
     def device_connection_string(self, device_id: str, module_id: str = "") -> str:
         """The connection string of a registered device or module, with `GatewayHostName`."""

@@ -1,5 +1,6 @@
 """Clients of the hub under test, as users write them."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -53,3 +54,5 @@ def connect(iothub: HubHandle) -> Iterator[Callable[..., Any]]:
     yield connect
     for client in clients:
         client.shutdown()
+    clients.clear()
+    gc.collect()  # paho leaves its sockets to the collector: let that be here, not at the end
