@@ -181,6 +181,21 @@ class Gatekeeper:
             return
         raise _refused("the token is for another identity")
 
+    def device_of(self, authorization: str | None, device_id: str) -> bool:
+        """Say whether a token is good and one of a device or of one of its modules.
+
+        Raises:
+            HubFault: 401, when it claims to be that and is not good.
+        """
+        token = tokens.parse(authorization or "")
+        if token is None or token.policy:
+            return False
+        holder = token.resource.split("/devices/", 1)[-1]
+        if holder.partition("/")[0] != device_id:
+            raise _refused("the token is for another device")
+        self.device(*_split(holder), authorization, ())
+        return True
+
     def _check(
         self, token: tokens.Token, keys: Iterable[str], client_id: str, now: float | None = None
     ) -> None:

@@ -13,6 +13,7 @@ from edgekit_sim.iothub.rest import (
     messages,
     provisioning,
     twins,
+    uploads,
     websocket,
 )
 from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
@@ -28,6 +29,7 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
         configurations,
         identities,
         messages,
+        uploads,
         provisioning,
         jobs,
         digitaltwins,
