@@ -70,7 +70,7 @@ class Reader:
     ) -> None:
         client_options = {
             key: options.pop(key)
-            for key in ("checkpoint_store", "load_balancing_interval", "uamqp_transport")
+            for key in ("checkpoint_store", "load_balancing_interval")
             if key in options
         }
         self.client = EventHubConsumerClient.from_connection_string(
@@ -157,17 +157,17 @@ def test_groups_see_the_same_events(iothub: HubHandle, stream: Stream) -> None:
         assert reader.bodies(6) == list("012345")
 
 
-@pytest.mark.parametrize(
-    ("group", "options"),
-    [("nobody", {}), ("$Default", {"partition_id": "9"})],
-)
-def test_what_is_not_there(
-    iothub: HubHandle, stream: Stream, group: str, options: dict[str, str]
-) -> None:
-    with Reader(iothub, group, **{"partition_id": stream.partition, **options}) as reader:
+def test_a_group_that_is_not_there(iothub: HubHandle, stream: Stream) -> None:
+    with Reader(iothub, "nobody", partition_id=stream.partition) as reader:
         reader.until(lambda: reader.errors)
     assert isinstance(reader.errors[0], EventHubError)
-    assert reader.events == []
+    assert "The consumer group 'nobody' could not be found" in str(reader.errors[0])
+
+
+def test_a_partition_that_is_not_there(iothub: HubHandle) -> None:
+    with Reader(iothub, partition_id="9") as reader:
+        reader.until(lambda: reader.errors)
+    assert "Wrong partition id:9" in str(reader.errors[0])
 
 
 def test_the_higher_owner_level_reads_alone(iothub: HubHandle, stream: Stream) -> None:
@@ -245,12 +245,9 @@ def test_a_reader_goes_on_at_its_checkpoint(iothub: HubHandle, stream: Stream) -
     assert seen == ["4", "5"]
 
 
-@pytest.mark.parametrize("options", [{"uamqp_transport": True}, {"plain": True}])
-def test_other_ways_to_connect(iothub: HubHandle, stream: Stream, options: Any) -> None:
-    text = iothub.eventhub_connection_string
-    if options.pop("plain", False):
-        text += ";UseDevelopmentEmulator=true"
-    with Reader(iothub, text=text, partition_id=stream.partition, **options) as reader:
+def test_without_tls_as_from_the_emulator(iothub: HubHandle, stream: Stream) -> None:
+    text = f"{iothub.eventhub_connection_string};UseDevelopmentEmulator=true"
+    with Reader(iothub, text=text, partition_id=stream.partition) as reader:
         assert reader.bodies(6) == list("012345")
 
 
