@@ -314,7 +314,7 @@ def _finish(
 
 def stage_attributes(builder: Builder, node: Node) -> dict[str, Any]:
     """The attributes a CPU operator keeps: its axis or its shape."""
-    if node.operator in ("Softmax", "LogSoftmax"):
+    if node.operator == "Softmax":
         return {"axis": int(node.attributes.get("axis", -1))}
     if node.operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return {"shape": list(builder.shapes[node.outputs[0]])}
