@@ -30,9 +30,10 @@ from edgekit.oci.layer import (
     write_layer,
 )
 from edgekit.packager.base import USER, DebianBase
-from edgekit.packager.debian import lock_debian
+from edgekit.packager.debian import Package, lock_debian
+from edgekit.packager.materials import Materials, remember_materials
 from edgekit.packager.store import Progress, Store
-from edgekit.packager.wheels import REQUIREMENTS, WheelLayer, lock_wheels
+from edgekit.packager.wheels import REQUIREMENTS, Wheel, WheelLayer, lock_wheels
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class PackagedModel:
         file: the ONNX file.
         inputs: name, datatype and shape of each, as plain values.
         outputs: the same.
+        parents: the versions it was made from, nearest first, as `NAME:VERSION`; for its papers
+            only, the image does not depend on them.
     """
 
     name: str
@@ -70,6 +73,7 @@ class PackagedModel:
     file: Path
     inputs: tuple[Mapping[str, Any], ...] = ()
     outputs: tuple[Mapping[str, Any], ...] = ()
+    parents: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -444,6 +448,7 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
             put_image(store.blobs, platform.platform, plan.settings, named, plan.annotations)
         )
     root = put_index(store.blobs, manifests, plan.annotations)
+    remember_materials(store, root.digest, materials_of(plan))
     layers = tuple(
         BuiltLayer(
             recipe.name,
@@ -456,6 +461,29 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
     )
     built = tuple(platform.platform for platform in plan.platforms)
     return BuiltImage(root, built, layers, store.blobs, plan.digest)
+
+
+def materials_of(plan: ImagePlan) -> Materials:
+    """What a plan's image is made of, by name, version and digest."""
+    packages: dict[str, tuple[Package, ...]] = {}
+    wheels: dict[str, tuple[Wheel, ...]] = {}
+    files: dict[str, str] = {}
+    model: PackagedModel | None = None
+    for each in plan.platforms:
+        for recipe in each.recipes:
+            if isinstance(recipe, DebianBase):
+                packages[str(each.platform)] = recipe.packages
+            elif isinstance(recipe, WheelLayer):
+                wheels[str(each.platform)] = (*wheels.get(str(each.platform), ()), *recipe.wheels)
+            elif isinstance(recipe, Files):
+                files |= {path: digest for path, _file, digest in recipe.files}
+            elif isinstance(recipe, ModelLayer):
+                model = recipe.model
+    assert model is not None
+    base = plan.annotations.get("org.opencontainers.image.base.name", "")
+    return Materials(
+        plan.model, model.digest, model.parents, base, plan.digest, packages, wheels, files
+    )
 
 
 def _layer(
