@@ -49,11 +49,16 @@ for _command in (bundle, copy, delete, diff, keygen, sbom, sign, unbundle, verif
     multiple=True,
     help="linux/amd64 or linux/arm64, with commas or repeated; both where not given.",
 )
-@click.option("--base", default="debian:bookworm", show_default=True, help="What it stands on.")
+@click.option("--base", default="debian:bookworm", show_default=True, help="Or REGISTRY/NAME:TAG.")
 @click.option(
     "--score",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A score.py of your own, put into the image.",
+)
+@click.option(
+    "--requirements",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A requirements.txt of what score.py imports.",
 )
 @click.option("--push", "push_to", metavar="REGISTRY/NAME:TAG", help="Push it to a registry.")
 @click.option(
@@ -81,6 +86,7 @@ def build(
     platforms: tuple[str, ...],
     base: str,
     score: Path | None,
+    requirements: Path | None,
     push_to: str | None,
     output: str | None,
     load_it: bool,
@@ -132,6 +138,7 @@ def build(
             chosen,
             base=base,
             score=score,
+            requirements=requirements,
             compression="zstd" if compression == "zstd" else "gzip",
             update=update,
             progress=tell,
