@@ -107,6 +107,34 @@ class EventLog:
         )
         return [_document(row) for row in rows]
 
+    def rows(self, partition: int, offset: int, limit: int) -> list[Any]:
+        """At most `limit` rows of a partition, from an offset on, as the store has them."""
+        return self._store.read(
+            "SELECT * FROM events WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
+            (partition, offset, limit),
+        )
+
+    def extent(self, partition: int) -> tuple[int, int, int]:
+        """First and last offset of a partition, and when the last came, in milliseconds.
+
+        An empty partition begins at 1 and ends at 0.
+        """
+        ((first, last),) = self._store.read(
+            "SELECT coalesce(min(offset), 1), coalesce(max(offset), 0) FROM events"
+            " WHERE partition = ?",
+            (partition,),
+        )
+        enqueued = [row[3] for row in self.rows(partition, last, 1)]
+        return first, last, enqueued[0] if enqueued else 0
+
+    def offset_after(self, partition: int, enqueued: int) -> int:
+        """The first offset enqueued after a time in milliseconds since 1970."""
+        ((offset,),) = self._store.read(
+            "SELECT min(offset) FROM events WHERE partition = ? AND enqueued > ?",
+            (partition, enqueued),
+        )
+        return int(offset) if offset is not None else self.extent(partition)[1] + 1
+
     def count(self) -> int:
         """How many events are on disk."""
         ((count,),) = self._store.read("SELECT count(*) FROM events")

@@ -11,18 +11,30 @@ from urllib.parse import quote, unquote
 import orjson
 
 from edgekit_sim.iothub.access import Gatekeeper, load_policies
+from edgekit_sim.iothub.commands import Commands
 from edgekit_sim.iothub.configurations import Configurations
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import EventLog
-from edgekit_sim.iothub.faults import Faults
+from edgekit_sim.iothub.faults import Fault, Faults
 from edgekit_sim.iothub.identities import Identity
+from edgekit_sim.iothub.jobs import Jobs
 from edgekit_sim.iothub.methods import Methods
 from edgekit_sim.iothub.mqtt.connection import DeviceConnection
 from edgekit_sim.iothub.mqtt.packets import Malformed
-from edgekit_sim.iothub.mqtt.sessions import DESIRED, METHODS, TWIN, Sessions
+from edgekit_sim.iothub.mqtt.sessions import (
+    COMMANDS,
+    DESIRED,
+    IN_FLIGHT_LIMIT,
+    METHODS,
+    TWIN,
+    Sessions,
+)
+from edgekit_sim.iothub.provisioning import Provisioning
+from edgekit_sim.iothub.quotas import Quotas
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.twins import Json, timestamp
+from edgekit_sim.iothub.uploads import Storage, Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +50,8 @@ class Hub:
     Args:
         store: its state.
         hostnames: what clients may call it in tokens.
+        tier: whose rates hold: none, free, s1, s2 or s3.
+        storage: where devices upload files to, if they can.
 
     Attributes:
         registry: devices, modules and twins.
@@ -45,19 +59,39 @@ class Hub:
         events: what devices sent.
         sessions: what is remembered of MQTT clients.
         methods: direct method calls under way.
+        commands: cloud-to-device messages.
+        provisioning: the provisioning service that makes devices of this hub.
+        jobs: scheduled jobs, imports and exports.
         faults: faults in force.
+        quotas: the tier's rates.
+        uploads: files that devices are uploading.
         gatekeeper: checks tokens.
         open_connections: all device connections, also those that have not said who they are.
     """
 
-    def __init__(self, store: Store, hostnames: Iterable[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hostnames: Iterable[str],
+        tier: str = "none",
+        storage: Storage | None = None,
+    ) -> None:
         self.store = store
+        self.quotas = Quotas(tier)
+        self.uploads = Uploads(storage)
         self.registry = Registry(store)
         self.events = EventLog(store)
         self.sessions = Sessions(store)
         self.methods = Methods(self.sessions)
+        self.commands = Commands(store, self.registry)
+        self.commands.deliver = self._deliver
+        self.started = time.time()
+        self.provisioning = Provisioning(store, self.registry)
+        self.jobs = Jobs(store, self.registry, self.methods)
         self.faults = Faults()
-        self.gatekeeper = Gatekeeper(self.registry, load_policies(store), hostnames)
+        self.gatekeeper = Gatekeeper(
+            store, self.registry, self.faults, load_policies(store), hostnames
+        )
         self.configurations = Configurations(store, self.registry)
         self.open_connections: set[DeviceConnection] = set()
         self._connections: dict[str, DeviceConnection] = {}
@@ -68,12 +102,14 @@ class Hub:
     def start(self, failed: Callable[[Exception], None]) -> None:
         """Begin to write and to sweep; `failed` is called when the disk refuses."""
         self.store.start(failed)
+        self.jobs.start()
         self._spawn(self._sweep())
 
     async def stop(self) -> None:
         """Close all connections and write what is queued."""
         for connection in list(self.open_connections):
             connection.close()
+        await self.jobs.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -112,6 +148,9 @@ class Hub:
         identity.state_changed = timestamp()
         if session is not None:
             session.wire = None
+            session.drop_tagged()
+            if not identity.module_id:
+                self.commands.release(identity.device_id)
             if not session.persistent:
                 self.sessions.forget(session.client_id)
 
@@ -126,15 +165,40 @@ class Hub:
         assert connection.session is not None
         if METHODS in connection.session.features:
             self.methods.arrived(connection.session.client_id)
+        assert connection.identity is not None
+        if not connection.identity.module_id:
+            self._deliver(connection.identity)
 
-    def delivered(self, connection: DeviceConnection, topic: str) -> None:
-        """A client has acknowledged what was published to it on a topic."""
+    def delivered(self, connection: DeviceConnection, tag: int) -> None:
+        """A device has acknowledged a command."""
+        assert connection.identity is not None
+        self.commands.complete(connection.identity.device_id, tag)
+        self._deliver(connection.identity)
 
-    def reset(self, devices: set[str] | None) -> None:
-        """Reset the connections of some devices and their modules, or (None) all."""
+    def _deliver(self, identity: Identity) -> None:
+        """Send a device the commands that wait for it, as far as it takes them."""
+        session = self.sessions.find(identity)
+        if session is None or session.wire is None or COMMANDS not in session.features:
+            return
+        for command in self.commands.waiting(identity.device_id):
+            if len(session.in_flight) >= IN_FLIGHT_LIMIT:
+                return
+            properties = {**command.system, **command.properties}
+            if command.ack != "none":
+                properties["iothub-ack"] = command.ack
+            topic = f"devices/{identity.device_id}/messages/devicebound/"
+            topic += encode_properties(properties)
+            if self.commands.sending(command):
+                tag = command.sequence
+                session.deliver(COMMANDS, topic, command.body, 1, tag)
+                if session.features.get(COMMANDS) == 0:  # nobody will say that it has arrived
+                    self.commands.complete(identity.device_id, tag)
+
+    def reset(self, fault: Fault) -> None:
+        """Reset the connections of all devices (and their modules) that a fault strikes."""
         for connection in list(self.open_connections):
             identity = connection.identity
-            if devices is None or (identity is not None and identity.device_id in devices):
+            if fault.strikes(identity.device_id if identity else None):
                 connection.abort()
 
     def connected_count(self) -> int:
@@ -153,11 +217,14 @@ class Hub:
             connection.abort()
         if self.registry.find(identity.device_id, identity.module_id) is None:
             self.sessions.forget(identity.client_id)
+            if not identity.module_id:
+                self.commands.forget(identity.device_id)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now, clock = time.monotonic(), time.time()
+            now, clock = time.monotonic(), self.faults.clock()
+            self.commands.expire_all()
             for connection in list(self.open_connections):
                 if now - connection.last_seen > connection.keep_alive:
                     connection.abort()

@@ -9,6 +9,8 @@ from edgekit_sim.iothub.errors import SimulatorError
 
 MQTT_PORT = 8883  # fixed in the device SDKs
 WEBSOCKET_PORT = 443  # fixed in the device SDKs
+AMQPS_PORT = 5671  # fixed in uamqp, which azure-iot-hub uses for cloud-to-device messages
+AMQP_PORT = 5672  # what azure-eventhub uses with UseDevelopmentEmulator=true
 HTTPS_PORT = 8443  # first choice; HostName in a service connection string can name any
 AUTO = "auto"
 BACKLOG = 4096
@@ -90,6 +92,8 @@ def open_sockets(
     for port in [*https, 0]:
         if sockets.open("https", port):
             break
+    sockets.open("amqps", AMQPS_PORT)
+    sockets.open("amqp", AMQP_PORT)
     if websocket is not None:
         sockets.open("websocket", websocket)
     if plain is not None:

@@ -17,7 +17,10 @@ from typing import Any
 
 from aiohttp import web
 
+from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
+from edgekit_sim.iothub.client import DESCRIPTION
+from edgekit_sim.iothub.client_certificates import ask_for_certificates
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.listeners import (
@@ -28,8 +31,10 @@ from edgekit_sim.iothub.listeners import (
     open_sockets,
 )
 from edgekit_sim.iothub.mqtt.connection import DeviceConnection
+from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
 from edgekit_sim.iothub.store import Store
+from edgekit_sim.iothub.uploads import Storage
 
 HUB_NAME = "edgekit-hub.local"
 SHUTDOWN_SECONDS = 1.0
@@ -47,6 +52,8 @@ class Settings:
         websocket_port: port of MQTT over WebSocket; None for none.
         plain_port: port of MQTT without TLS, for load tests; None for none.
         durable: wait for the disk before anything is acknowledged.
+        tier: the tier whose rates hold: none, free, s1, s2 or s3.
+        storage: the storage account devices upload files to, if they can.
     """
 
     state: Path | None = None
@@ -56,12 +63,16 @@ class Settings:
     websocket_port: int | None = WEBSOCKET_PORT
     plain_port: int | None = None
     durable: bool = True
+    tier: str = "none"
+    storage: Storage | None = None
 
     def __post_init__(self) -> None:
         if not self.bind:
             raise SimulatorError("the hub has no address", "name one with --bind, or use auto")
         if not self.hostname or any(c in self.hostname for c in "/;= "):
             raise SimulatorError(f"{self.hostname!r} is no host name")
+        if self.tier not in TIERS:
+            raise SimulatorError(f"{self.tier!r} is no tier", f"use one of {', '.join(TIERS)}")
 
 
 class Server:
@@ -91,12 +102,17 @@ class Server:
             names = list(dict.fromkeys([self.settings.hostname, "localhost", *addresses]))
             context = _tls(issue_server(self._folder, names))
             durable = self.settings.durable and self.settings.state is not None
-            self.hub = Hub(Store(self._folder / "hub.db", durable), names)
+            store = Store(self._folder / "hub.db", durable)
+            self.hub = Hub(store, names, self.settings.tier, self.settings.storage)
+            self._nodes = Nodes(self.hub, self.settings.hostname.partition(".")[0])
+            self.hub.provisioning.hub = addresses[0]
             self.hub.start(self._fail)
             stack.push_async_callback(self.hub.stop)
+            stack.callback(self._nodes.close)
             await self.hub.store.committed()
             await self._serve_http(stack, context)
             await self._serve_mqtt(stack, context)
+            await self._serve_amqp(stack, context)
             self._stack = stack.pop_all()
         return self
 
@@ -133,7 +149,9 @@ class Server:
 
     async def _serve_http(self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext) -> None:
         runner = web.AppRunner(
-            make_application(self.hub), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+            make_application(self.hub, self._nodes),
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_SECONDS,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -149,6 +167,13 @@ class Server:
                 server = await loop.create_server(self._connection, sock=one, ssl=tls)
                 stack.callback(server.close)
 
+    async def _serve_amqp(self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        for name, tls in (("amqps", context), ("amqp", None)):
+            for one in self._sockets.sockets.get(name, []):
+                server = await loop.create_server(self._nodes.connection, sock=one, ssl=tls)
+                stack.callback(server.close)
+
     def _connection(self) -> DeviceConnection:
         return DeviceConnection(self.hub)
 
@@ -162,7 +187,9 @@ class Server:
     def describe(self) -> dict[str, Any]:
         """What a client needs to know to use this hub; holds the owner's key."""
         address, ports = self._sockets.addresses[0], self._sockets.ports
-        key = self.hub.gatekeeper.policies["iothubowner"].keys[0]
+        policies = self.hub.gatekeeper.policies
+        key = policies["iothubowner"].keys[0]
+        enrolling = policies["provisioningserviceowner"].keys[0]
         host = f"{address}:{ports['https']}"
         return {
             "host": address,
@@ -170,6 +197,12 @@ class Server:
             "hostname": self.settings.hostname,
             "service_connection_string": f"HostName={host};SharedAccessKeyName=iothubowner"
             f";SharedAccessKey={key}",
+            "eventhub_connection_string": f"Endpoint=sb://{address}/;SharedAccessKeyName=iothubowner"
+            f";SharedAccessKey={key};EntityPath={self.settings.hostname.partition('.')[0]}",
+            "dps_service_connection_string": f"HostName={host}"
+            f";SharedAccessKeyName=provisioningserviceowner;SharedAccessKey={enrolling}",
+            "dps_device_host": address,
+            "dps_id_scope": self.hub.provisioning.scope,
             "ca_file": str(self._folder / "ca.pem"),
             "ports": ports,
             "state_dir": str(self._folder),
@@ -190,13 +223,33 @@ async def serve(
         SimulatorError: it cannot start, or had to stop by itself.
     """
     async with Server(settings) as server:
-        ready(server.describe())
-        waiting = [asyncio.ensure_future(e.wait()) for e in (stop, server.stopped)]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for one in waiting:
-            one.cancel()
-        if server.failure is not None:
-            raise server.failure
+        description = server.describe()
+        with _published(description):
+            ready(description)
+            await _until(stop, server)
+
+
+@contextlib.contextmanager
+def _published(description: dict[str, Any]) -> Iterator[None]:
+    """Say in the state folder where the hub is, as long as it is there; for its owner only."""
+    path = Path(description["state_dir"]) / DESCRIPTION
+    temporary = path.with_suffix(".new")
+    with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        json.dump(description, file)
+    temporary.rename(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _until(stop: asyncio.Event, server: Server) -> None:
+    waiting = [asyncio.ensure_future(e.wait()) for e in (stop, server.stopped)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
+    if server.failure is not None:
+        raise server.failure
 
 
 @contextlib.contextmanager
@@ -229,4 +282,5 @@ def _tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate)
+    ask_for_certificates(context)
     return context

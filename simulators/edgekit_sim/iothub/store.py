@@ -34,6 +34,10 @@ CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions T
 CREATE TABLE IF NOT EXISTS commands (
     sequence INTEGER PRIMARY KEY, device_id TEXT NOT NULL, document BLOB NOT NULL,
     body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS enrollments (
+    kind TEXT NOT NULL, id TEXT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (kind, id))
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
     enqueued INTEGER NOT NULL, device_id TEXT NOT NULL, module_id TEXT NOT NULL,
@@ -74,6 +78,9 @@ class Store:
     Args:
         path: the database file.
         durable: wait for the disk at each commit; False for a hub whose state is thrown away.
+
+    Attributes:
+        on_commit: called when new events are on disk.
     """
 
     def __init__(self, path: Path, durable: bool = True) -> None:
@@ -85,6 +92,7 @@ class Store:
         self._group = _Group()
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
         self._idle = True
+        self.on_commit: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: Callable[[Exception], None] = lambda error: logger.error("%s", error)
         self._thread = threading.Thread(target=self._run, name="hub-store", daemon=True)
@@ -179,3 +187,6 @@ class Store:
         for future in group.waiting:
             if not future.done():
                 future.set_result(None)
+        if group.events:
+            for listener in self.on_commit:
+                listener()

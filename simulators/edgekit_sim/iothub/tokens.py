@@ -2,8 +2,9 @@
 
 A token is `SharedAccessSignature sr=R&sig=S&se=E[&skn=P]`: `sig` is the base64 HMAC-SHA256 of
 `R + "\\n" + E` under the base64-decoded key. Clients differ in what they sign: most sign the
-percent-encoded resource, uamqp signs the plain one, and the service signature leaves `/` as it is.
-So fields are split by hand (a `+` is no blank) and the signature is tried over both spellings.
+percent-encoded resource, uamqp signs the plain one, the service signature leaves `/` as it is, and
+azure-eventhub takes the text of the key for the key. So fields are split by hand (a `+` is no
+blank) and the signature is tried in all these ways.
 """
 
 import base64
@@ -45,8 +46,9 @@ class Token:
         genuine = False
         for key in keys:
             for resource in {self.raw_resource, self.resource, quote(self.resource, safe="")}:
-                expected = _signature(key, resource, self.raw_expiry)
-                genuine |= hmac.compare_digest(expected, self.signature)
+                for secret in (base64.b64decode(key), key.encode()):
+                    expected = _signature(secret, resource, self.raw_expiry)
+                    genuine |= hmac.compare_digest(expected, self.signature)
         return genuine
 
 
@@ -79,7 +81,8 @@ def sign(resource: str, key: str, expiry: int, policy: str | None = None) -> str
         policy: name of the shared access policy the key belongs to, if it is one's.
     """
     encoded = quote(resource, safe="")
-    signature = base64.b64encode(_signature(key, encoded, str(expiry))).decode()
+    secret = base64.b64decode(key)
+    signature = base64.b64encode(_signature(secret, encoded, str(expiry))).decode()
     token = f"{PREFIX}sr={encoded}&sig={quote(signature, safe='')}&se={expiry}"
     return f"{token}&skn={policy}" if policy else token
 
@@ -97,5 +100,5 @@ def is_key(text: str) -> bool:
         return False
 
 
-def _signature(key: str, resource: str, expiry: str) -> bytes:
-    return hmac.digest(base64.b64decode(key), f"{resource}\n{expiry}".encode(), "sha256")
+def _signature(secret: bytes, resource: str, expiry: str) -> bytes:
+    return hmac.digest(secret, f"{resource}\n{expiry}".encode(), "sha256")

@@ -10,12 +10,16 @@ import time
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl
 
+from edgekit_sim.iothub.client_certificates import chain_of
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import BODY_LIMIT
+from edgekit_sim.iothub.faults import DELAY, DROP, LOSE_ACKS, PARTITION, Fault
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.mqtt import packets
 from edgekit_sim.iothub.mqtt.packets import Malformed
+from edgekit_sim.iothub.mqtt.registration import RESPONSES, respond, scope_of
 from edgekit_sim.iothub.mqtt.sessions import TWIN, Session, feature_of
+from edgekit_sim.iothub.provisioning import Registrant
 
 if TYPE_CHECKING:
     from edgekit_sim.iothub.hub import Hub
@@ -41,6 +45,7 @@ class DeviceConnection(asyncio.Protocol):
         "_hub",
         "_out",
         "_paused",
+        "_registrant",
         "_rest",
         "_transport",
         "_unacknowledged",
@@ -61,6 +66,7 @@ class DeviceConnection(asyncio.Protocol):
         self._paused = False
         self._events_topic = b""
         self._will: tuple[str, bytes] | None = None
+        self._registrant: Registrant | None = None
         self.identity: Identity | None = None
         self.session: Session | None = None
         self.keep_alive = float(HELLO_SECONDS)
@@ -72,7 +78,7 @@ class DeviceConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         self._transport = cast(asyncio.Transport, transport)
-        if self._hub.faults.unreachable():
+        if self._hub.faults.strikes(PARTITION):
             self.abort()
             return
         self._hub.open_connections.add(self)
@@ -138,10 +144,16 @@ class DeviceConnection(asyncio.Protocol):
         if kind == packets.PUBLISH and self.identity is not None:
             self._publish(first, body)
             return
-        if (kind == packets.CONNECT) is (self.identity is not None):
+        if kind == packets.PUBLISH and self._registrant is not None:
+            self._register_publish(self._registrant, first, body)
+            return
+        known = self.identity is not None or self._registrant is not None
+        if (kind == packets.CONNECT) is known:
             raise Malformed("CONNECT must come first and once")
         if first & 0x0F != (2 if kind in (packets.SUBSCRIBE, packets.UNSUBSCRIBE) else 0):
             raise Malformed("reserved flags that are not as they must be")
+        if self._registrant is not None and self._register(kind, body):
+            return
         if kind == packets.PUBACK:
             self._puback(body)
         elif kind == packets.PINGREQ:
@@ -158,15 +170,38 @@ class DeviceConnection(asyncio.Protocol):
         else:
             raise Malformed(f"a packet of type {kind}")
 
+    def _register(self, kind: int, body: bytes) -> bool:
+        """Handle what a registrant may send but devices send otherwise; says whether it did."""
+        if kind == packets.SUBSCRIBE:
+            packet_id, filters = packets.read_subscribe(body)
+            codes = [0 if f == RESPONSES else packets.REFUSED_SUBSCRIPTION for f, _ in filters]
+            self.send(packets.suback(packet_id, codes))
+        elif kind == packets.UNSUBSCRIBE:
+            self.send(packets.unsuback(packets.read_unsubscribe(body)[0]))
+        elif kind == packets.PUBACK:
+            raise Malformed("PUBACK for nothing")
+        else:
+            return False
+        return True
+
+    def _register_publish(self, registrant: Registrant, first: int, body: bytes) -> None:
+        topic, packet_id, payload = packets.read_publish(first, body)
+        if packet_id:
+            self.send(packets.puback(packet_id))
+        self.send(packets.publish(*respond(registrant, topic, payload)))
+
     def _connect(self, connect: packets.Connect) -> None:
         code = self._connect_code(connect)
         if code != packets.ACCEPTED:
             self.send(packets.connack(code))
             self.close()
             return
+        self.keep_alive = connect.keep_alive * 1.5 if connect.keep_alive else float("inf")
+        if self._registrant is not None:
+            self.send(packets.connack(packets.ACCEPTED))
+            return
         assert self.identity is not None
         self._will = connect.will
-        self.keep_alive = connect.keep_alive * 1.5 if connect.keep_alive else float("inf")
         base = f"devices/{self.identity.client_id.replace('/', '/modules/', 1)}/messages/events"
         self._events_topic = base.encode()
         self.session, present = self._hub.sessions.open(
@@ -180,10 +215,13 @@ class DeviceConnection(asyncio.Protocol):
     def _connect_code(self, connect: packets.Connect) -> int:
         if connect.level != 4:
             return packets.BAD_PROTOCOL
+        scope = scope_of(connect.username, connect.client_id)
+        if scope is not None:
+            return self._admit(scope, connect)
         device_id, _, module_id = connect.client_id.partition("/")
         if not device_id:
             return packets.BAD_CLIENT_ID
-        if self._hub.faults.unreachable(device_id):
+        if self._hub.faults.strikes(PARTITION, device_id):
             self.abort()
             return packets.UNAVAILABLE
         path, _, query = (connect.username or "").partition("/?")
@@ -193,7 +231,7 @@ class DeviceConnection(asyncio.Protocol):
             return packets.BAD_CREDENTIALS
         try:
             self.identity, self.expires = self._hub.gatekeeper.device(
-                device_id, module_id, connect.password, self._certificate()
+                device_id, module_id, connect.password, self._chain()
             )
         except HubFault as fault:
             logger.info("%s refused: %s", connect.client_id[:260], fault)
@@ -201,10 +239,20 @@ class DeviceConnection(asyncio.Protocol):
         self._hub.set_model(self.identity, dict(parse_qsl(query)).get("model-id", ""))
         return packets.ACCEPTED
 
-    def _certificate(self) -> bytes | None:
-        tls = self._transport.get_extra_info("ssl_object") if self._transport else None
-        certificate: bytes | None = tls.getpeercert(True) if tls is not None else None
-        return certificate
+    def _admit(self, scope: str, connect: packets.Connect) -> int:
+        """Let somebody in who wants to register with the provisioning service."""
+        service = self._hub.provisioning
+        try:
+            if scope != service.scope:
+                raise HubFault(404, "NotFound", "there is no such id scope")
+            self._registrant = service.admit(connect.client_id, connect.password, self._chain())
+        except HubFault as fault:
+            logger.info("registration of %s refused: %s", connect.client_id[:140], fault)
+            return packets.NOT_AUTHORIZED
+        return packets.ACCEPTED
+
+    def _chain(self) -> tuple[bytes, ...]:
+        return chain_of(self._transport.get_extra_info("ssl_object") if self._transport else None)
 
     def _publish(self, first: int, body: bytes) -> None:
         qos = (first >> 1) & 3
@@ -247,6 +295,11 @@ class DeviceConnection(asyncio.Protocol):
         if retain:  # the service keeps nothing retained and says so in a property
             properties = f"{properties}&mqtt-retain=true".lstrip("&")
         assert self.identity is not None
+        if self._hub.faults.active and self._strikes(DROP):
+            self.abort()
+            return
+        if not self._hub.quotas.takes_message(len(payload) + len(rest)):
+            raise Malformed("more messages than the tier has in a day")
         if not packet_id:
             self._hub.events.append(self.identity, properties, payload)
             return
@@ -256,15 +309,23 @@ class DeviceConnection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
 
+    def _strikes(self, kind: str) -> Fault | None:
+        device_id = self.identity.device_id if self.identity else None
+        return self._hub.faults.strikes(kind, device_id)
+
     def acknowledge(self, packet_id: int) -> None:
         """A message is on disk: acknowledge it with the next `flush`."""
         self._unacknowledged -= 1
-        if self._hub.faults.lose_acks and self._hub.faults.loses_ack():
+        if self._hub.faults.active and self._strikes(LOSE_ACKS):
             self.abort()
         self._out.append(packets.puback(packet_id))
 
     def flush(self) -> None:
         """Send the acknowledgements of a group in one piece."""
+        delay = self._strikes(DELAY) if self._hub.faults.active and self._out else None
+        if delay is not None:
+            late, self._out = b"".join(self._out), []
+            asyncio.get_running_loop().call_later(max(0.0, delay.seconds), self.send, late)
         if self._transport is not None and self._out:
             self._transport.write(b"".join(self._out))
         self._out.clear()
@@ -277,8 +338,8 @@ class DeviceConnection(asyncio.Protocol):
             raise Malformed("PUBACK of a wrong length")
         assert self.session is not None
         delivered = self.session.in_flight.pop(int.from_bytes(body), None)
-        if delivered is not None:
-            self._hub.delivered(self, delivered[0])
+        if delivered is not None and delivered[2]:
+            self._hub.delivered(self, delivered[2])
 
     def _subscribe(self, body: bytes) -> None:
         packet_id, filters = packets.read_subscribe(body)

@@ -85,6 +85,10 @@ class Reader:
         self._position = end
         return taken
 
+    def rest(self) -> bytes:
+        """All that has not been read."""
+        return self._take(len(self._body) - self._position)
+
     @property
     def ended(self) -> bool:
         """Whether all has been read."""
@@ -122,6 +126,20 @@ def read_connect(body: bytes) -> Connect:
     if not reader.ended:
         raise Malformed("bytes after the end of CONNECT")
     return Connect(client_id, username, password, bool(flags & 2), keep_alive, will, level)
+
+
+def read_publish(first: int, body: bytes) -> tuple[str, int, bytes]:
+    """Topic, packet id (0 with QoS 0) and payload of a PUBLISH (3.3).
+
+    Raises:
+        Malformed: it breaks that section, or has QoS 2.
+    """
+    reader = Reader(body)
+    topic = reader.text()
+    qos = (first >> 1) & 3
+    if qos > 1:
+        raise Malformed("a message with QoS 2, which the service does not take")
+    return topic, _packet_id(reader) if qos else 0, reader.rest()
 
 
 def read_subscribe(body: bytes) -> tuple[int, list[tuple[str, int]]]:

@@ -32,13 +32,16 @@ class Session:
     def __init__(self, client_id: str, features: dict[str, int] | None = None) -> None:
         self.client_id = client_id
         self.features: dict[str, int] = features or {}
-        self.in_flight: dict[int, tuple[str, bytes]] = {}
+        self.in_flight: dict[int, tuple[str, bytes, int]] = {}
         self.persistent = True
         self.wire: Wire | None = None
         self._last_id = 0
 
-    def deliver(self, feature: str, topic: str, payload: bytes, qos: int) -> bool:
-        """Send a message if the client is there and subscribed; says whether it was sent."""
+    def deliver(self, feature: str, topic: str, payload: bytes, qos: int, tag: int = 0) -> bool:
+        """Send a message if the client is there and subscribed; says whether it was sent.
+
+        `tag` is what the hub calls it when the client has acknowledged it.
+        """
         granted = self.features.get(feature)
         if granted is None or self.wire is None:
             return False
@@ -48,15 +51,21 @@ class Session:
         if len(self.in_flight) >= IN_FLIGHT_LIMIT:
             return False
         packet_id = self._new_id()
-        self.in_flight[packet_id] = (topic, payload)
+        self.in_flight[packet_id] = (topic, payload, tag)
         self.wire.send(packets.publish(topic, payload, packet_id))
         return True
 
     def resend(self) -> None:
         """Send again, marked as duplicates, what an earlier connection did not acknowledge."""
         if self.wire is not None:
-            for packet_id, (topic, payload) in self.in_flight.items():
+            for packet_id, (topic, payload, _) in self.in_flight.items():
                 self.wire.send(packets.publish(topic, payload, packet_id, duplicate=True))
+
+    def drop_tagged(self) -> None:
+        """Forget what was sent with a tag: whoever gave it will send it anew."""
+        for packet_id, (_, _, tag) in list(self.in_flight.items()):
+            if tag:
+                del self.in_flight[packet_id]
 
     def _new_id(self) -> int:
         while True:

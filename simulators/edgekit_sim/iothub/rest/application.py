@@ -2,15 +2,42 @@
 
 from aiohttp import web
 
+from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.hub import Hub
-from edgekit_sim.iothub.rest import configurations, edgekit, identities, twins, websocket
-from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, refuse
+from edgekit_sim.iothub.rest import (
+    configurations,
+    consumer_groups,
+    digitaltwins,
+    edgekit,
+    identities,
+    jobs,
+    messages,
+    provisioning,
+    twins,
+    uploads,
+    websocket,
+)
+from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
 
 
-def make_application(hub: Hub) -> web.Application:
-    """An application serving `hub`."""
+def make_application(hub: Hub, nodes: Nodes) -> web.Application:
+    """An application serving `hub`, and its AMQP nodes over WebSocket."""
     application = web.Application(middlewares=[refuse], client_max_size=BODY_LIMIT)
     application[HUB] = hub
-    for part in (twins, configurations, identities, edgekit, websocket):
+    application[NODES] = nodes
+    for part in (
+        twins,
+        configurations,
+        consumer_groups,
+        identities,
+        messages,
+        uploads,
+        provisioning,
+        jobs,
+        digitaltwins,
+        edgekit,
+        websocket,
+        provisioning,
+    ):
         application.add_routes(part.routes)
     return application

@@ -6,11 +6,10 @@ import orjson
 from aiohttp import web
 
 from edgekit_sim.iothub.access import REGISTRY_READ, REGISTRY_WRITE
+from edgekit_sim.iothub.bulk import carry_out
 from edgekit_sim.iothub.errors import HubFault
-from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.rest.requests import allow, answer, body_of, hub_of, ids, no_content
-from edgekit_sim.iothub.twins import Json
 
 LIST_LIMIT = 1000
 BULK_LIMIT = 100
@@ -78,54 +77,10 @@ async def bulk(request: web.Request) -> web.Response:
         raise HubFault(400, "ArgumentInvalid", "the body must be a JSON array of devices")
     if len(entries) > BULK_LIMIT:
         raise HubFault(400, "TooManyDevices", f"more than {BULK_LIMIT} devices in one call")
-    errors = []
-    for entry in entries:
-        try:
-            _bulk_one(hub.registry, entry)
-        except HubFault as fault:
-            errors.append(
-                {
-                    "deviceId": entry.get("id"),
-                    "moduleId": entry.get("moduleId"),
-                    "errorCode": fault.code,
-                    "errorStatus": str(fault),
-                }
-            )
+    errors = carry_out(hub.registry, entries)
     await hub.store.committed()
     result = {"isSuccessful": not errors, "errors": errors, "warnings": []}
     return answer(result, 400 if errors else 200)
-
-
-def _bulk_one(registry: Registry, entry: Json) -> None:
-    """Carry out one entry (an ExportImportDevice) of a bulk call."""
-    device_id, module_id = str(entry.get("id") or ""), str(entry.get("moduleId") or "")
-    mode = entry.get("importMode") or "createOrUpdate"
-    etag = entry.get("eTag") or "*"
-    present = registry.find(device_id, module_id)
-    document = {key: value for key, value in entry.items() if key not in ("id", "eTag", "etag")}
-    if mode in ("create", "createOrUpdate", "createOrUpdateIfMatchETag") and present is None:
-        identity = registry.put(device_id, module_id, document, None)
-        _bulk_twin(registry, identity, entry)
-    elif mode == "create":
-        registry.put(device_id, module_id, document, None)
-    elif mode in ("update", "createOrUpdate"):
-        identity = registry.put(device_id, module_id, document, "*")
-        _bulk_twin(registry, identity, entry)
-    elif mode in ("updateIfMatchETag", "createOrUpdateIfMatchETag"):
-        identity = registry.put(device_id, module_id, document, etag)
-        _bulk_twin(registry, identity, entry)
-    elif mode in ("delete", "deleteIfMatchETag"):
-        registry.delete(device_id, module_id, "*" if mode == "delete" else etag)
-    elif mode in ("updateTwin", "updateTwinIfMatchETag"):
-        _bulk_twin(registry, registry.get(device_id, module_id), entry)
-    else:
-        raise HubFault(400, "ArgumentInvalid", f"importMode {mode!r} is unknown")
-
-
-def _bulk_twin(registry: Registry, identity: Identity, entry: Json) -> None:
-    twin = {key: entry[key] for key in ("tags", "properties") if entry.get(key) is not None}
-    if twin:
-        registry.change_twin(identity, twin, entry.get("twinETag"), replace=False)
 
 
 @routes.get("/statistics/devices")

@@ -1,0 +1,120 @@
+"""What an AMQP client finds in the hub, by address."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from edgekit_sim.amqp.endpoint import Endpoint
+from edgekit_sim.amqp.errors import AmqpError
+from edgekit_sim.amqp.links import Link
+from edgekit_sim.iothub.access import SERVICE_CONNECT
+from edgekit_sim.iothub.amqp.client import Client
+from edgekit_sim.iothub.amqp.commands import CommandSink
+from edgekit_sim.iothub.amqp.exchange import (
+    CBS,
+    MANAGEMENT,
+    Exchange,
+    management_answer,
+    token_answer,
+)
+from edgekit_sim.iothub.amqp.groups import ConsumerGroups
+from edgekit_sim.iothub.amqp.notifications import FEEDBACK_TYPE, Notice, NoticeReceiver, Queue
+from edgekit_sim.iothub.amqp.receivers import EventReceiver, Readers
+from edgekit_sim.iothub.events import PARTITIONS
+
+if TYPE_CHECKING:
+    from edgekit_sim.iothub.hub import Hub
+
+COMMANDS = "messages/devicebound"
+FEEDBACK = "messages/servicebound/feedback"
+_EVENTS = re.compile(r"([^/]+)/ConsumerGroups/([^/]+)/Partitions/([^/]+)", re.IGNORECASE)
+
+
+class Nodes:
+    """Finds what is at an address, for all AMQP clients of one hub.
+
+    Args:
+        hub: the hub.
+        name: its name, and that of its event hub.
+
+    Attributes:
+        groups: consumer groups of the event hub.
+        clients: the connections there are.
+    """
+
+    def __init__(self, hub: "Hub", name: str) -> None:
+        self.hub = hub
+        self.name = name
+        self.groups = ConsumerGroups(hub.store)
+        self.clients: set[Endpoint] = set()
+        self._readers = Readers()
+        self._feedback = self._feedback_queue()
+        hub.store.on_commit.append(self._readers.pump)
+        hub.commands.on_feedback.append(self._feedback.pump)
+
+    def _feedback_queue(self) -> Queue:
+        commands = self.hub.commands
+
+        def receive() -> Notice | None:
+            batch = commands.receive_feedback()
+            return Notice(batch.lock, batch.records) if batch is not None else None
+
+        return Queue(FEEDBACK_TYPE, receive, commands.complete_feedback, commands.abandon_feedback)
+
+    def connection(self) -> Endpoint:
+        """A connection to this hub."""
+        return Endpoint(self.name, lambda endpoint: Client(self, endpoint), present=self.clients)
+
+    def close(self) -> None:
+        """Reset all connections."""
+        for endpoint in list(self.clients):
+            endpoint.abort()
+
+    def find(self, client: Client, link: Link) -> Any:
+        """The node that a client attaches a link to.
+
+        Raises:
+            AmqpError: nothing is there, or the client has not proved that it may.
+        """
+        path = re.sub(r"^[a-z]+://[^/]*/?", "", link.address).strip("/")
+        receives = link.attach.role
+        if path in (CBS, MANAGEMENT):
+            return self._exchange(client, link, path)
+        if path.lower() == COMMANDS and not receives:
+            client.claims.require(path, SERVICE_CONNECT)
+            return CommandSink(self.hub, path)
+        if path.lower() == FEEDBACK and receives:
+            client.claims.require(path, SERVICE_CONNECT)
+            return NoticeReceiver(self._feedback, client, path)
+        if (match := _EVENTS.fullmatch(path)) and receives:
+            client.claims.require(path, SERVICE_CONNECT)
+            return self._receiver(client, path, *match.groups())
+        raise _not_found(f"The messaging entity {path[:200]!r} could not be found.")
+
+    def _exchange(self, client: Client, link: Link, path: str) -> Exchange:
+        """Both links of a session to the same address share one."""
+        sharing = link.session.shared
+        exchange = sharing.get(path)
+        if exchange is None:
+            answer = token_answer(self, client) if path == CBS else management_answer(self)
+            exchange = sharing[path] = Exchange(answer)
+        return exchange
+
+    def _receiver(
+        self, client: Client, path: str, entity: str, group: str, partition: str
+    ) -> EventReceiver:
+        if entity.lower() != self.name.lower():
+            raise _not_found(f"The messaging entity {entity[:60]!r} could not be found.")
+        if group not in self.groups:
+            raise _not_found(f"The consumer group {group[:60]!r} could not be found.")
+        if partition not in map(str, range(PARTITIONS)):
+            raise AmqpError(
+                "com.microsoft:argument-out-of-range",
+                f"The specified partition is invalid for an EventHub partition sender or receiver."
+                f" It should be between 0 and {PARTITIONS - 1}.",
+            )
+        arguments = (client, path, group.lower(), int(partition))
+        return EventReceiver(self.hub, self._readers, *arguments)
+
+
+def _not_found(description: str) -> AmqpError:
+    return AmqpError("amqp:not-found", description)
