@@ -10,6 +10,7 @@ Relative paths start at the workspace's folder, so that it can be moved as a who
 URL `${NAME}` stands for an environment variable: passwords need not be in the file.
 """
 
+import json
 import logging
 import os
 import re
@@ -30,10 +31,10 @@ DATABASE = "sqlite:///registry.sqlite3"
 BLOBS = "blobs"
 
 _SQLITE = "sqlite:///"
-_TEMPLATE = f"""\
+_TEMPLATE = """\
 # Where this workspace keeps its records and its files: see docs/models.md for other places.
-database = "{DATABASE}"
-blobs = "{BLOBS}"
+database = {database}
+blobs = {blobs}
 """
 
 
@@ -130,8 +131,13 @@ class Workspace:
         return made
 
     @classmethod
-    def create(cls, folder: Path) -> "Workspace":
-        """A workspace with the default settings in `folder`, which is made if it is missing.
+    def create(cls, folder: Path, *, database: str = DATABASE, blobs: str = BLOBS) -> "Workspace":
+        """A new workspace in `folder`, which is made if it is missing.
+
+        Args:
+            folder: the workspace's folder.
+            database: as in `workspace.toml`.
+            blobs: likewise.
 
         Raises:
             WorkspaceError: the folder cannot be made or written.
@@ -140,7 +146,11 @@ class Workspace:
         try:
             settings.parent.mkdir(parents=True, exist_ok=True)
             temporary = settings.with_name(f".{SETTINGS}.{os.getpid()}")
-            temporary.write_text(_TEMPLATE, encoding="utf-8")
+            temporary.write_text(
+                # a JSON string is a TOML string
+                _TEMPLATE.format(database=json.dumps(database), blobs=json.dumps(blobs)),
+                encoding="utf-8",
+            )
             temporary.replace(settings)
         except OSError as error:
             raise WorkspaceError(

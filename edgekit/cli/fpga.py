@@ -90,34 +90,53 @@ def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
 @click.argument("package", type=PACKAGE)
 @click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
 @click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
+@click.option(
+    "--backend",
+    type=click.Choice(["interpreter", "rtl"]),
+    default="interpreter",
+    show_default=True,
+    help="rtl simulates the NPU's Verilog and measures its cycles.",
+)
 @json_option
-def run_(package: Path, source: Path, output: Path | None, as_json: bool) -> None:
-    """Run PACKAGE in the integer interpreter on the arrays of an .npz file.
+def run_(package: Path, source: Path, output: Path | None, backend: str, as_json: bool) -> None:
+    """Run PACKAGE on the arrays of an .npz file: in the integer interpreter, or in RTL simulation.
 
-    Arrays the model does not take (labels, say) are left out.
+    Arrays the model does not take (labels, say) are left out. The first RTL run for a board builds
+    its simulator, which takes about a minute.
 
     \b
     Examples:
       edgekit fpga run digits.npu --input test.npz
       edgekit fpga run digits.npu --input test.npz -o result.npz
+      edgekit fpga run digits.npu --input test.npz --backend rtl
     """
     import time
 
-    from edgekit_fpga import read_package, run
+    from edgekit_fpga import read_package, run, simulate
 
     loaded = read_package(package)
     inputs = read_inputs(source, loaded)
     begin = time.perf_counter()
-    outputs = run(loaded, inputs)
+    if backend == "rtl":
+        outputs, cycles = simulate.run(loaded, inputs)
+    else:
+        outputs, cycles = run(loaded, inputs), ()
     seconds = time.perf_counter() - begin
     batch = len(next(iter(outputs.values())))
     if output is not None:
         write_outputs(output, outputs)
     if as_json:
         shapes = {name: list(value.shape) for name, value in outputs.items()}
-        print_json({"outputs": shapes, "inferences": batch, "seconds": seconds})
+        measured = {"cycles": max(cycles)} if cycles else {}
+        print_json({"outputs": shapes, "inferences": batch, "seconds": seconds} | measured)
         return
     say(f"{batch} inferences in {seconds:.2f} s")
+    if cycles:
+        macs, array = loaded.manifest["macs"], loaded.board.array
+        say(
+            f"{max(cycles):,} cycles measured for each, "
+            f"{100 * macs / (array.macs * max(cycles)):.1f}% of the array's multipliers"
+        )
     if output is not None:
         say(f"wrote {', '.join(outputs)} to {output}")
         return
@@ -134,15 +153,19 @@ def run_(package: Path, source: Path, output: Path | None, as_json: bool) -> Non
 @click.option("--input", "source", type=PACKAGE, help="Real inputs by name, .npz; else random.")
 @click.option("--count", default=64, show_default=True, help="How many random inputs.")
 @click.option("--seed", default=0, show_default=True, help="Where the random inputs start.")
+@click.option("--rtl", default=0, metavar="N", help="Simulate the first N inputs in RTL, too.")
 @json_option
 def prove_(
-    package: Path, model: str, source: Path | None, count: int, seed: int, as_json: bool
+    package: Path, model: str, source: Path | None, count: int, seed: int, rtl: int, as_json: bool
 ) -> None:
     """Prove PACKAGE again from MODEL, then compare every layer with ONNX Runtime, bit by bit.
+
+    With --rtl N the NPU's Verilog is compared with the interpreter, layer by layer, as well.
 
     \b
     Examples:
       edgekit fpga prove digits.npu digits.int8.onnx
+      edgekit fpga prove digits.npu digits.int8.onnx --rtl 2
       edgekit fpga prove digits.npu digits.int8.onnx --input test.npz --json
     """
     from edgekit_fpga import compare, compile_model, read_package
@@ -152,21 +175,35 @@ def prove_(
     inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
     result = compare(loaded, data, inputs)
     same = again.to_bytes() == loaded.to_bytes()
-    wrong = result.mismatches > 0 or not same
+    results = {"interpreter-onnxruntime": result}
+    if rtl:
+        from edgekit_fpga import simulate
+
+        results["interpreter-rtl"] = simulate.compare(
+            loaded, {name: value[:rtl] for name, value in inputs.items()}
+        )
+    wrong = any(result.mismatches for result in results.values()) or not same
     if as_json:
-        pair = {"compared": result.compared, "mismatches": result.mismatches}
         print_json(
             {
                 "ok": not wrong,
                 "reproduced": same,
                 "proved": again.manifest["proof"],
-                "pairs": {"interpreter-onnxruntime": pair},
+                "pairs": {
+                    pair: {"compared": result.compared, "mismatches": result.mismatches}
+                    for pair, result in results.items()
+                },
             }
         )
     else:
-        rows = [(name, size, bad) for name, (size, bad) in result.tensors.items()]
-        print_table("Interpreter and ONNX Runtime", ("Tensor", "Compared", "Mismatches"), rows)
-        say(f"{result.compared:,} values compared, {result.mismatches:,} differ")
+        titles = {
+            "interpreter-onnxruntime": "Interpreter and ONNX Runtime",
+            "interpreter-rtl": "Interpreter and RTL",
+        }
+        for pair, result in results.items():
+            rows = [(name, size, bad) for name, (size, bad) in result.tensors.items()]
+            print_table(titles[pair], ("Tensor", "Compared", "Mismatches"), rows)
+            say(f"{result.compared:,} values compared, {result.mismatches:,} differ")
         say(
             "the package is what the model compiles to"
             if same

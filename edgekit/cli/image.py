@@ -184,7 +184,8 @@ def _report(
         )
         for layer in built.layers
     ]
-    print_table(f"{model.reference} {built.digest}", ("layer", "for", "size", ""), rows)
+    print_table(model.reference, ("layer", "for", "size", ""), rows)
+    click.echo(built.digest)
     sent = f", {_size(uploaded)} uploaded" if pushed_to else ""
     say(f"{where}: done in {seconds:.1f} s{sent}")
 

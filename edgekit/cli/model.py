@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from edgekit.cli.model_measure import profile, quantize
 from edgekit.cli.output import json_option, print_json, print_table, say
-
-if TYPE_CHECKING:
-    from edgekit.quantize import Report
-    from edgekit.registry import ModelVersion, Registry
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_LABEL = "KEY=VALUE"
+from edgekit.cli.registered import (
+    FILE,
+    LABEL,
+    joined,
+    labels,
+    open_registry,
+    wanted_labels,
+)
 
 
 @click.group()
@@ -33,10 +35,10 @@ def model() -> None:
 
 
 @model.command()
-@click.argument("path", type=_FILE)
+@click.argument("path", type=FILE)
 @click.option("--name", required=True, help="Name of the model; a new one begins at version 1.")
-@click.option("--tag", "tags", multiple=True, metavar=_LABEL, help="Can be changed later.")
-@click.option("--property", "properties", multiple=True, metavar=_LABEL, help="Cannot be changed.")
+@click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
+@click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
 @click.option("--framework", default="onnx", show_default=True, help="What the file is for.")
 @json_option
 def register(
@@ -57,8 +59,8 @@ def register(
       edgekit model register digits.onnx --name digits
       edgekit model register digits.onnx --name digits --tag stage=trial --property data=uci
     """
-    registered = _registry(create=True).register(
-        path, name, tags=_labels(tags), properties=_labels(properties), framework=framework
+    registered = open_registry(create=True).register(
+        path, name, tags=labels(tags), properties=labels(properties), framework=framework
     )
     if as_json:
         print_json(registered.as_dict())
@@ -67,6 +69,7 @@ def register(
 
 
 @model.command(name="list")
+@click.argument("text", required=False)
 @click.option("--name", help="Only versions of this model.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="Only with this tag.")
 @click.option(
@@ -78,49 +81,62 @@ def register(
 )
 @click.option("--framework", help="Only of this framework.")
 @click.option("--latest", is_flag=True, help="Only the newest version of each model.")
+@click.option("--uses", metavar="REF", help="Only what was made from this version.")
+@click.option("--deleted", is_flag=True, help="What is deleted and can still be restored.")
 @json_option
 def list_models(
+    text: str | None,
     name: str | None,
     tags: Sequence[str],
     properties: Sequence[str],
     framework: str | None,
     latest: bool,
+    uses: str | None,
+    deleted: bool,
     as_json: bool,
 ) -> None:
     """List what is registered.
 
+    With TEXT, only what has it in its name, framework, tags, properties or aliases.
+
     \b
     Examples:
       edgekit model list
+      edgekit model list mnist
       edgekit model list --latest --tag stage=production
+      edgekit model list --uses digits:1
       edgekit model list --name digits --json
     """
-    from edgekit.registry import Query
+    from edgekit.registry import ModelRef, Query
 
-    found = _registry().models(
+    found = open_registry().models(
         Query(
             name=name,
-            tags=_wanted(tags),
-            properties=_wanted(properties),
+            tags=wanted_labels(tags),
+            properties=wanted_labels(properties),
             framework=framework,
             latest=latest,
+            uses=None if uses is None else ModelRef.parse(uses),
+            text=text,
+            deleted=deleted,
         )
     )
     if as_json:
         print_json({"models": [version.as_dict() for version in found]})
     elif not found:
-        say("No models. Register one: edgekit model register PATH --name NAME")
+        say("Nothing found. Register a model: edgekit model register PATH --name NAME")
     else:
         print_table(
             "",
-            ["Model", "Bytes", "Digest", "Made from", "Tags", "Registered"],
+            ["Model", "Aliases", "Bytes", "Digest", "Made from", "Tags", "Registered"],
             [
                 (
                     str(version.ref),
+                    " ".join(version.aliases),
                     f"{version.size:,}",
                     version.digest.removeprefix("sha256:")[:12],
                     str(version.parent or ""),
-                    _joined(version.tags),
+                    joined(version.tags),
                     version.created.astimezone().strftime("%Y-%m-%d %H:%M"),
                 )
                 for version in found
@@ -141,13 +157,15 @@ def show(ref: str, as_json: bool) -> None:
     """
     from edgekit.registry import ModelRef
 
-    registry = _registry()
+    registry = open_registry()
     version = registry.get(ModelRef.parse(ref))
+    profiles = registry.profiles(version.ref)
     images, graphs = registry.images(model=version.ref), registry.graphs(model=version.ref)
     if as_json:
         print_json(
             {
                 **version.as_dict(),
+                "profiles": [record.as_dict() for record in profiles],
                 "images": [image.as_dict() for image in images],
                 "graphs": [graph.as_dict() for graph in graphs],
             }
@@ -160,10 +178,12 @@ def show(ref: str, as_json: bool) -> None:
         ("Framework", version.framework),
         *(("Input", str(spec)) for spec in version.inputs),
         *(("Output", str(spec)) for spec in version.outputs),
-        ("Tags", _joined(version.tags) or "-"),
-        ("Properties", _joined(version.properties) or "-"),
+        ("Aliases", " ".join(version.aliases) or "-"),
+        ("Tags", joined(version.tags) or "-"),
+        ("Properties", joined(version.properties) or "-"),
         ("Made from", str(version.parent or "-")),
         ("Registered", version.created.astimezone().isoformat(" ", "seconds")),
+        *(("Profile", _profiled(record.measured)) for record in profiles),
         *(("Image", f"{image.reference} ({', '.join(image.platforms)})") for image in images),
         *(("FPGA package", f"{graph.digest} for {graph.board}") for graph in graphs),
     ]
@@ -188,74 +208,51 @@ def tag(ref: str, tags: Sequence[str], remove: Sequence[str], as_json: bool) -> 
 
     if not tags and not remove:
         raise click.UsageError("Name a tag to set (KEY=VALUE) or to --remove.")
-    changes: dict[str, str | None] = {**_labels(tags), **dict.fromkeys(remove)}
-    changed = _registry().tag(ModelRef.parse(ref), changes)
+    changes: dict[str, str | None] = {**labels(tags), **dict.fromkeys(remove)}
+    changed = open_registry().tag(ModelRef.parse(ref), changes)
     if as_json:
         print_json(changed.as_dict())
     else:
-        click.echo(f"{changed.ref}  {_joined(changed.tags) or 'no tags'}")
+        click.echo(f"{changed.ref}  {joined(changed.tags) or 'no tags'}")
 
 
 @model.command()
 @click.argument("ref")
+@click.argument("name")
 @click.option(
-    "--calibration",
-    required=True,
-    type=_FILE,
-    help="An .npz with some hundred real inputs: an array [N, ...] for each input of the graph.",
+    "--protect/--no-protect",
+    "protected",
+    default=None,
+    help="Keep the version from being deleted and the alias from being moved; or lift this.",
 )
-@click.option(
-    "--test", type=_FILE, help="An .npz with inputs and `labels` [N] to measure the accuracy on."
-)
-@click.option("--name", help="Name to register it under.  [default: NAME-int8]")
-@click.option("--tag", "tags", multiple=True, metavar=_LABEL, help="Tag the new version.")
+@click.option("--remove", is_flag=True, help="Remove the alias.")
 @json_option
-def quantize(
-    ref: str,
-    calibration: Path,
-    test: Path | None,
-    name: str | None,
-    tags: Sequence[str],
-    as_json: bool,
-) -> None:
-    """Make an int8 version and measure it.
+def alias(ref: str, name: str, protected: bool | None, remove: bool, as_json: bool) -> None:
+    """Let a NAME stand for a version.
 
-    The new version computes in integers and is registered with REF as its parent. The report
-    compares the two on the --test inputs, or on the calibration inputs where none are given.
+    It can then be written instead of the number, and moved to another version later.
 
     \b
     Examples:
-      edgekit model quantize digits --calibration calibration.npz --test test.npz
-      edgekit model quantize digits:3 --calibration calibration.npz --name digits-small
+      edgekit model alias digits:3 production --protect
+      edgekit model alias digits:4 production --no-protect
+      edgekit model alias digits production --remove
     """
-    import tempfile
-
-    from edgekit.quantize import compare, load_split
-    from edgekit.quantize import quantize as to_int8
     from edgekit.registry import ModelRef
 
-    registry = _registry()
-    source = registry.get(ModelRef.parse(ref))
-    wanted_tags = _labels(tags)
-    floating = registry.model_file(source.ref).read_bytes()
-    observed, _ = load_split(calibration)
-    judged, labels = load_split(test) if test else (observed, None)
-    int8 = to_int8(floating, observed)
-    report = compare(floating, int8, judged, labels)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        file.write_bytes(int8)
-        registered = registry.register(
-            file,
-            name or f"{source.name}-int8",
-            tags=wanted_tags,
-            properties=_measured(report),
-            parent=source.ref,
-        )
-    if as_json:
-        print_json({"model": registered.as_dict(), "report": report.as_dict()})
+    registry, wanted = open_registry(), ModelRef.parse(ref)
+    if remove:
+        registry.remove_alias(wanted.name, name)
+        result = {"model": wanted.name, "alias": name, "removed": True}
+        text = f"Removed the alias {wanted.name}:{name}"
     else:
-        _print_report(source, registered, report, on_test=test is not None)
+        version = registry.set_alias(wanted, name, protected=protected)
+        result = version.as_dict()
+        text = f"{wanted.name}:{name} is {version.ref}"
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(text)
 
 
 @model.command()
@@ -264,7 +261,8 @@ def quantize(
 def delete(ref: str, as_json: bool) -> None:
     """Delete a version that nothing is made from.
 
-    It is refused while an image, an FPGA package or another version is; the message names them.
+    It is refused while an image, an FPGA package or another version is made from it, or a protected
+    alias stands for it; the message names them. Until garbage collection it can be restored.
 
     \b
     Examples:
@@ -272,11 +270,76 @@ def delete(ref: str, as_json: bool) -> None:
     """
     from edgekit.registry import ModelRef
 
-    gone = _registry().delete(ModelRef.parse(ref))
+    gone = open_registry().delete(ModelRef.parse(ref))
     if as_json:
         print_json({"deleted": str(gone.ref)})
     else:
         click.echo(f"Deleted {gone.ref}")
+
+
+@model.command()
+@click.argument("ref")
+@json_option
+def restore(ref: str, as_json: bool) -> None:
+    """Bring back a deleted version.
+
+    \b
+    Examples:
+      edgekit model list --deleted
+      edgekit model restore digits:3
+    """
+    from edgekit.registry import ModelRef
+
+    back = open_registry().restore(ModelRef.parse(ref))
+    if as_json:
+        print_json(back.as_dict())
+    else:
+        click.echo(f"Restored {back.ref}")
+
+
+@model.command()
+@click.option(
+    "--deleted-for",
+    "days",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    metavar="DAYS",
+    help="Only what was deleted at least so long ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+def gc(days: float, dry_run: bool, as_json: bool) -> None:
+    """Remove deleted versions for good.
+
+    Their files go with them, and files that nothing names any more. Files younger than an hour
+    stay: another process may be registering them.
+
+    \b
+    Examples:
+      edgekit model gc --dry-run
+      edgekit model gc --deleted-for 0
+    """
+    from datetime import timedelta
+
+    done = open_registry().collect_garbage(deleted_for=timedelta(days=days), dry_run=dry_run)
+    if as_json:
+        print_json(
+            {
+                "versions": [str(ref) for ref in done.versions],
+                "files": done.blobs,
+                "leftovers": done.leftovers,
+                "bytes": done.freed,
+                "dry_run": dry_run,
+            }
+        )
+        return
+    for ref in done.versions:
+        click.echo(f"{ref}")
+    click.echo(
+        f"{'Would remove' if dry_run else 'Removed'} {len(done.versions)} versions and "
+        f"{len(done.blobs)} files, {done.freed:,} bytes"
+    )
 
 
 @model.command()
@@ -298,7 +361,7 @@ def download(ref: str, output: Path | None, as_json: bool) -> None:
     """
     from edgekit.registry import ModelRef
 
-    registry = _registry()
+    registry = open_registry()
     version = registry.get(ModelRef.parse(ref))
     target = output or Path()
     if target.is_dir():
@@ -310,66 +373,12 @@ def download(ref: str, output: Path | None, as_json: bool) -> None:
         click.echo(f"Wrote {target}  {version.digest}")
 
 
-def _registry(*, create: bool = False) -> "Registry":
-    from edgekit.registry import Registry
-    from edgekit.workspace import Workspace
-
-    workspace = Workspace.find_or_create(announce=say) if create else Workspace.find()
-    return Registry.open(workspace)
-
-
-def _labels(texts: Sequence[str]) -> dict[str, str]:
-    labels = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE")
-        labels[key] = value
-    return labels
-
-
-def _wanted(texts: Sequence[str]) -> dict[str, str | None]:
-    pairs = (text.partition("=") for text in texts)
-    return {key: value if equals else None for key, equals, value in pairs}
-
-
-def _joined(labels: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in labels.items())
-
-
-def _measured(report: "Report") -> dict[str, str]:
-    """What of a report stays with the version; latencies are this machine's and do not."""
-    measured = {"quantization": "int8", "agreement": f"{report.agreement:.6g}"}
-    if report.int8_accuracy is not None:
-        measured["accuracy"] = f"{report.int8_accuracy:.6g}"
-    return measured
-
-
-def _print_report(
-    source: "ModelVersion", registered: "ModelVersion", report: "Report", *, on_test: bool
-) -> None:
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.2%}"
-
-    floating, int8 = report.float_latency, report.int8_latency
-    click.echo(f"Registered {registered.ref}  {registered.digest}")
-    print_table(
-        f"On {report.images} {'test' if on_test else 'calibration'} inputs",
-        ["", f"{source.ref} (float)", f"{registered.ref} (int8)"],
-        [
-            ("accuracy", share(report.float_accuracy), share(report.int8_accuracy)),
-            ("same answer as float", "", share(report.agreement)),
-            ("bytes", f"{report.float_size:,}", f"{report.int8_size:,}"),
-            ("latency here, median", _micro(floating.p50), _micro(int8.p50)),
-            ("latency here, 99%", _micro(floating.p99), _micro(int8.p99)),
-        ],
+def _profiled(measured: Mapping[str, Any]) -> str:
+    return (
+        f"{measured['p50'] * 1e6:,.0f} µs median, {measured['p99'] * 1e6:,.0f} µs 99% "
+        f"on {measured['machine']}"
     )
-    if not report.faster_here:
-        say(
-            "On this machine's processor int8 is not faster than float: use it for its size, "
-            "an FPGA, or a processor with int8 instructions."
-        )
 
 
-def _micro(seconds: float) -> str:
-    return f"{seconds * 1e6:,.0f} µs"
+model.add_command(quantize)
+model.add_command(profile)

@@ -179,8 +179,9 @@ def _pull_registry(
             if child.platform and child.platform.os != "unknown"
         }
         child = listed[_choose(list(listed), platform, str(reference))]
-        root, data = client.get_manifest(reference.name, child.digest)
-        blobs.put(data, root.media_type)
+        found, data = client.get_manifest(reference.name, child.digest)
+        blobs.put(data, found.media_type)
+        root = child
     manifest = Manifest.parse(root, blobs.read(root))
 
     def fetch(descriptor: Descriptor) -> None:
@@ -193,8 +194,8 @@ def _pull_registry(
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
         list(pool.map(fetch, (manifest.config, *manifest.layers)))
-    found = next(iter(manifests_of(blobs, root)))
-    return Image(blobs, manifest, _choose([found], platform, str(reference)))
+    there = next(iter(manifests_of(blobs, root)))
+    return Image(blobs, manifest, _choose([there], platform, str(reference)))
 
 
 def _choose(available: list[Platform], wanted: Platform | None, what: str) -> Platform:

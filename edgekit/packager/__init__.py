@@ -1,1 +1,1 @@
-"""Turns a model version into a module image or an FPGA package."""
+"""From a model version to what runs on a device: a module image or an FPGA package."""

@@ -2,6 +2,16 @@
 
 from edgekit.quantize.calibration import load_split
 from edgekit.quantize.int8 import quantize
+from edgekit.quantize.profiling import Profile, profile
 from edgekit.quantize.report import Latency, Report, accuracy, compare
 
-__all__ = ["Latency", "Report", "accuracy", "compare", "load_split", "quantize"]
+__all__ = [
+    "Latency",
+    "Profile",
+    "Report",
+    "accuracy",
+    "compare",
+    "load_split",
+    "profile",
+    "quantize",
+]

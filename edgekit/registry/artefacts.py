@@ -1,4 +1,4 @@
-"""The rows of what is made from model versions: images and FPGA packages."""
+"""The rows of what is known of model versions: images, FPGA packages, profiles."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,8 +7,23 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgekit.errors import NotFound
-from edgekit.registry.records import GraphRecord, ImageRecord, Labels, ModelRef, check_digest
-from edgekit.registry.schema import graphs, image_properties, image_tags, images, models, versions
+from edgekit.registry.records import (
+    GraphRecord,
+    ImageRecord,
+    Labels,
+    ModelRef,
+    ProfileRecord,
+    check_digest,
+)
+from edgekit.registry.schema import (
+    graphs,
+    image_properties,
+    image_tags,
+    images,
+    models,
+    profiles,
+    versions,
+)
 from edgekit.registry.versions import labelled, labels_of, put_labels
 
 
@@ -164,6 +179,29 @@ def delete_graph(connection: sa.Connection, digest: str) -> None:
     """
     if not connection.execute(graphs.delete().where(graphs.c.digest == digest)).rowcount:
         raise NotFound(f"no FPGA package {digest} is recorded")
+
+
+def insert_profile(connection: sa.Connection, version_id: int, measured: Mapping[str, Any]) -> None:
+    """Keep a profile of the version."""
+    connection.execute(
+        profiles.insert().values(
+            version_id=version_id, measured=dict(measured), created=datetime.now(UTC)
+        )
+    )
+
+
+def search_profiles(connection: sa.Connection, model: ModelRef) -> list[ProfileRecord]:
+    """The profiles of a version (of all of a model's, where none is named), the oldest first."""
+    rows = connection.execute(
+        sa.select(profiles, models.c.name, versions.c.version)
+        .join(versions, versions.c.id == profiles.c.version_id)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(*_of_model(model))
+        .order_by(profiles.c.created, profiles.c.id)
+    )
+    return [
+        ProfileRecord(ModelRef(row.name, row.version), row.measured, row.created) for row in rows
+    ]
 
 
 def _of_model(model: ModelRef | None) -> list[sa.ColumnElement[bool]]:

@@ -7,6 +7,7 @@ when its upload is complete, which is the same.
 
 import hashlib
 import logging
+import math
 import os
 import secrets
 import time
@@ -156,12 +157,25 @@ class BlobStore:
             for name, info in found.items()
         }
 
+    def age(self, digest: str) -> float:
+        """Seconds since the blob was stored; endless where the store does not know."""
+        with explained(f"reading {self._url}"):
+            try:
+                modified = self._fs.modified(self._place(digest))
+            except (NotImplementedError, KeyError):
+                return math.inf
+        return time.time() - float(modified.timestamp())
+
     def sweep(self, older_than: float) -> list[Path]:
-        """Remove copies that a killed process left, untouched for `older_than` seconds."""
-        folder = Path(self._root if self._local else self._cache) / _INCOMING
+        """Remove unfinished copies that a killed process left `older_than` seconds ago."""
+        incoming = Path(self._root if self._local else self._cache) / _INCOMING
+        unfinished = [
+            *incoming.glob("*"),
+            *(self._cache / _ALGORITHM).glob("*.*"),
+        ]
         swept = []
-        with explained(f"cleaning {folder}"):
-            for path in folder.iterdir() if folder.is_dir() else ():
+        with explained(f"cleaning {incoming}"):
+            for path in unfinished:
                 with suppress(FileNotFoundError):  # its owner was faster
                     if path.stat().st_mtime <= time.time() - older_than:
                         path.unlink()

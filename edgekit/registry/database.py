@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from edgekit.errors import RegistryError
 from edgekit.registry.schema import HEAD
@@ -75,10 +75,9 @@ def explained(what: str) -> Iterator[None]:
     """Turn what a driver or the file system raises into a RegistryError that names `what`."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except DBAPIError as error:
         # the driver's own words: SQLAlchemy's would show the statement, or the URL's password
-        cause = getattr(error, "orig", None) or type(error).__name__
-        raise RegistryError(f"{what} failed: {_first_line(cause)}") from error
+        raise RegistryError(f"{what} failed: {_first_line(error.orig)}") from error
     except ModuleNotFoundError as error:
         raise RegistryError(
             f"{what} needs the Python package {error.name}", hint=f"pip install {error.name}"

@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.errors import RegistryError
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+ALIAS = re.compile(r"[a-z]([a-z0-9._-]*[a-z0-9])?")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 LATEST = "latest"
 
@@ -20,17 +21,19 @@ _GREATEST_VERSION = 2**31 - 1
 Labels = Mapping[str, str]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ModelRef:
-    """A model's name with a version, or without one for the newest.
+    """A model's name with a version, an alias, or neither for the newest version.
 
     Args:
         name: lower-case letters, digits, and `.`, `_`, `-` between them.
-        version: from 1, or None for the newest there is.
+        version: from 1.
+        alias: a name that stands for a version, beginning with a letter.
     """
 
     name: str
     version: int | None = None
+    alias: str | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
@@ -40,13 +43,18 @@ class ModelRef:
             )
         if self.version is not None and not 1 <= self.version <= _GREATEST_VERSION:
             raise RegistryError(f"versions count from 1: {self.name}:{self.version}")
+        if self.alias is not None:
+            check_alias(self.alias)
+            if self.version is not None:
+                raise RegistryError(f"{self.name} has a version and an alias; one says which")
 
     def __str__(self) -> str:
-        return self.name if self.version is None else f"{self.name}:{self.version}"
+        which = self.alias or self.version
+        return self.name if which is None else f"{self.name}:{which}"
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
-        """The reference that `NAME`, `NAME:latest` or `NAME:VERSION` stands for.
+        """The reference that `NAME`, `NAME:latest`, `NAME:VERSION` or `NAME:ALIAS` stands for.
 
         Raises:
             RegistryError: the text is none of these.
@@ -54,12 +62,14 @@ class ModelRef:
         name, colon, version = text.partition(":")
         if not colon or version == LATEST:
             return cls(name)
-        if not re.fullmatch(r"[1-9][0-9]{0,9}", version):
+        if re.fullmatch(r"[1-9][0-9]{0,9}", version):
+            return cls(name, int(version))
+        if not ALIAS.fullmatch(version):
             raise RegistryError(
                 f"{_shown(text)} is no reference to a model",
-                hint="write NAME, NAME:latest or NAME:VERSION, as in digits:3",
+                hint="write NAME, NAME:VERSION or NAME:ALIAS, as in digits:3",
             )
-        return cls(name, int(version))
+        return cls(name, alias=version)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One registered version of a model; all but its tags never changes.
+    """One registered version of a model; all but its tags and aliases never changes.
 
     Args:
         name: of the model.
@@ -105,6 +115,8 @@ class ModelVersion:
         properties: fixed at registration.
         parent: the version it was made from, as a quantized one is.
         created: in UTC.
+        aliases: names that stand for this version at present.
+        deleted: when it was deleted, in UTC; it can be restored until garbage collection.
     """
 
     name: str
@@ -118,6 +130,8 @@ class ModelVersion:
     properties: Labels
     parent: ModelRef | None
     created: datetime
+    aliases: tuple[str, ...] = ()
+    deleted: datetime | None = None
 
     @property
     def ref(self) -> ModelRef:
@@ -126,8 +140,32 @@ class ModelVersion:
 
     def as_dict(self) -> dict[str, Any]:
         """The version as plain data, for JSON."""
-        parent = None if self.parent is None else str(self.parent)
-        return {"ref": str(self.ref), **asdict(self), "parent": parent, "created": _iso(self)}
+        return {
+            "ref": str(self.ref),
+            **asdict(self),
+            "parent": None if self.parent is None else str(self.parent),
+            "created": _iso(self.created),
+            "deleted": None if self.deleted is None else _iso(self.deleted),
+        }
+
+
+@dataclass(frozen=True)
+class ProfileRecord:
+    """A profile of a model version, as it was measured on some machine.
+
+    Args:
+        model: the version.
+        measured: latencies, memory, machine, as plain data.
+        created: in UTC.
+    """
+
+    model: ModelRef
+    measured: Mapping[str, Any]
+    created: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data, for JSON."""
+        return {"model": str(self.model), **self.measured, "created": _iso(self.created)}
 
 
 @dataclass(frozen=True)
@@ -154,7 +192,7 @@ class ImageRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data, for JSON."""
-        return {**asdict(self), "model": str(self.model), "created": _iso(self)}
+        return {**asdict(self), "model": str(self.model), "created": _iso(self.created)}
 
 
 @dataclass(frozen=True)
@@ -181,7 +219,22 @@ class GraphRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data, for JSON."""
-        return {**asdict(self), "model": str(self.model), "created": _iso(self)}
+        return {**asdict(self), "model": str(self.model), "created": _iso(self.created)}
+
+
+def check_alias(alias: str) -> None:
+    """Hold that `alias` can stand for a version.
+
+    Raises:
+        RegistryError: it is not well formed, or `latest`, which moves by itself.
+    """
+    if not ALIAS.fullmatch(alias) or len(alias) > _LONGEST_NAME:
+        raise RegistryError(
+            f"{_shown(alias)} is no name for an alias",
+            hint="begin with a lower-case letter; letters, digits and . _ - may follow",
+        )
+    if alias == LATEST:
+        raise RegistryError(f"{LATEST} is always the newest version and cannot be set")
 
 
 def check_digest(digest: str) -> None:
@@ -218,8 +271,8 @@ def check_labels(kind: str, labels: Labels) -> dict[str, str]:
     return dict(sorted(labels.items()))
 
 
-def _iso(record: ModelVersion | ImageRecord | GraphRecord) -> str:
-    return record.created.isoformat(timespec="seconds")
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
 
 
 def _shown(text: str) -> str:

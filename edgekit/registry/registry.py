@@ -2,26 +2,30 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import InUse, ModelError, RegistryError
-from edgekit.registry import artefacts, uses, versions
+import sqlalchemy as sa
+
+from edgekit.errors import Conflict, InUse, ModelError, NotFound, RegistryError
+from edgekit.registry import aliases, artefacts, uses, versions
 from edgekit.registry.blobs import BlobStore, Incoming, copy_verified
 from edgekit.registry.database import Database
+from edgekit.registry.garbage import GRACE, Collected, collect
 from edgekit.registry.records import (
     GraphRecord,
     ImageRecord,
     Labels,
     ModelRef,
     ModelVersion,
+    ProfileRecord,
     Signature,
+    check_alias,
     check_digest,
     check_labels,
 )
 from edgekit.registry.schema import version_tags
-from edgekit.registry.schema import versions as version_rows
 from edgekit.registry.versions import Query
 from edgekit.workspace import Workspace
 
@@ -158,11 +162,14 @@ class Registry:
             return versions.load(connection, version_id)
 
     def delete(self, ref: ModelRef) -> ModelVersion:
-        """Delete a version. Its number is never given again.
+        """Delete a version; until garbage collection it can be restored.
+
+        Its number is never given again.
 
         Raises:
             NotFound: there is no such version.
-            InUse: an image, an FPGA package or another version is made from it; names them.
+            InUse: an image, an FPGA package or another version is made from it, or a protected
+                alias stands for it; names them.
             RegistryError: `ref` has no version: which one to delete must be said.
         """
         if ref.version is None:
@@ -175,12 +182,79 @@ class Registry:
             users = uses.users(connection, version_id)
             if users:
                 raise InUse(f"{gone.ref} is used by {', '.join(users)}", hint="delete these first")
-            connection.execute(
-                version_rows.update()
-                .where(version_rows.c.id == version_id)
-                .values(deleted=datetime.now(UTC))
-            )
+            versions.set_deleted(connection, version_id, datetime.now(UTC))
         return gone
+
+    def restore(self, ref: ModelRef) -> ModelVersion:
+        """Bring back a deleted version.
+
+        Raises:
+            NotFound: no such version is deleted, or garbage collection has taken it.
+            Conflict: the version it was made from is deleted too.
+        """
+        with self._database.writing(alone=True) as connection:
+            version_id = versions.find_id(connection, ref, deleted=True)
+            version = versions.load(connection, version_id)
+            if version.parent is not None:
+                try:
+                    versions.find_id(connection, version.parent)
+                except NotFound as error:
+                    raise Conflict(
+                        f"{version.ref} was made from {version.parent}, which is deleted too",
+                        hint=f"restore that first: edgekit model restore {version.parent}",
+                    ) from error
+            versions.set_deleted(connection, version_id, None)
+            return versions.load(connection, version_id)
+
+    def set_alias(
+        self, ref: ModelRef, alias: str, *, protected: bool | None = None
+    ) -> ModelVersion:
+        """Let `alias` stand for a version; it moves from the one it stood for.
+
+        Args:
+            ref: the version.
+            alias: begins with a letter; not `latest`.
+            protected: guard the version against deletion and the alias against being moved, or
+                lift this; None leaves it as it is.
+
+        Raises:
+            NotFound: there is no such version.
+            Conflict: it is protected and stands for another version.
+        """
+        check_alias(alias)
+        with self._database.writing() as connection:
+            version_id = versions.find_id(connection, ref)
+            aliases.put(connection, version_id, alias, protected)
+            return versions.load(connection, version_id)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Remove an alias of the model `name`.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is protected.
+        """
+        with self._database.writing() as connection:
+            version_id = versions.find_id(connection, ModelRef(name, alias=alias))
+            aliases.remove(connection, version_id, alias)
+
+    def collect_garbage(
+        self,
+        *,
+        deleted_for: timedelta = timedelta(0),
+        grace: timedelta = GRACE,
+        dry_run: bool = False,
+    ) -> Collected:
+        """Remove deleted versions for good, and every file that nothing names any more.
+
+        Args:
+            deleted_for: keep what was deleted more recently than this.
+            grace: keep files younger than this, which may be about to be registered.
+            dry_run: only say what would be removed.
+        """
+        return collect(
+            self._database, self._blobs, deleted_for=deleted_for, grace=grace, dry_run=dry_run
+        )
 
     def record_image(
         self,
@@ -207,7 +281,7 @@ class Registry:
             RegistryError: the digest, a tag or a property is not well formed.
         """
         check_digest(digest)
-        with self._database.writing() as connection:
+        with self._database.writing(alone=True) as connection:
             image_id = artefacts.insert_image(
                 connection,
                 versions.find_id(connection, model),
@@ -235,7 +309,9 @@ class Registry:
             tags: with these tags; None stands for any value.
         """
         with self._database.reading() as connection:
-            return artefacts.search_images(connection, model=model, digest=digest, tags=tags)
+            return artefacts.search_images(
+                connection, model=model and _exact(connection, model), digest=digest, tags=tags
+            )
 
     def delete_image(self, digest: str, reference: str | None = None) -> None:
         """Forget an image, under one of its references or all; the image itself stays.
@@ -272,7 +348,7 @@ class Registry:
             raise RegistryError(f"there is no file {path}")
         with self._blobs.incoming(path) as incoming:
             self._blobs.put(incoming)
-        with self._database.writing() as connection:
+        with self._database.writing(alone=True) as connection:
             self._hold_stored(incoming)
             artefacts.insert_graph(
                 connection,
@@ -286,6 +362,21 @@ class Registry:
             (recorded,) = artefacts.search_graphs(connection, digest=incoming.digest)
         return recorded
 
+    def record_profile(self, model: ModelRef, measured: Mapping[str, Any]) -> None:
+        """Keep what was measured of a version, as plain data.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        with self._database.writing() as connection:
+            version_id = versions.find_id(connection, model)
+            artefacts.insert_profile(connection, version_id, measured)
+
+    def profiles(self, model: ModelRef) -> list[ProfileRecord]:
+        """The profiles of a version (of all of a model's, where none is named), oldest first."""
+        with self._database.reading() as connection:
+            return artefacts.search_profiles(connection, _exact(connection, model))
+
     def graphs(
         self,
         *,
@@ -295,7 +386,9 @@ class Registry:
     ) -> list[GraphRecord]:
         """The FPGA packages that fit, the oldest first."""
         with self._database.reading() as connection:
-            return artefacts.search_graphs(connection, model=model, board=board, digest=digest)
+            return artefacts.search_graphs(
+                connection, model=model and _exact(connection, model), board=board, digest=digest
+            )
 
     def graph_file(self, graph: GraphRecord | str) -> Path:
         """A local file with an FPGA package, verified against its digest on this very call.
@@ -324,3 +417,10 @@ class Registry:
                 f"the file {incoming.digest} was collected while it was registered",
                 hint="try again",
             )
+
+
+def _exact(connection: sa.Connection, model: ModelRef) -> ModelRef:
+    """The version an alias stands for; other references as they are."""
+    if model.alias is None:
+        return model
+    return versions.load(connection, versions.find_id(connection, model)).ref

@@ -1,8 +1,8 @@
-"""Who uses a model version: the images and graphs made from it, the versions derived from it."""
+"""Who uses a model version: aliases that guard it, images, graphs and versions made from it."""
 
 import sqlalchemy as sa
 
-from edgekit.registry.schema import graphs, images, models, versions
+from edgekit.registry.schema import aliases, graphs, images, models, versions
 
 
 def users(connection: sa.Connection, version_id: int) -> list[str]:
@@ -23,7 +23,13 @@ def users(connection: sa.Connection, version_id: int) -> list[str]:
         .where(graphs.c.version_id == version_id)
         .order_by(graphs.c.board, graphs.c.digest)
     )
+    guarding = connection.execute(
+        sa.select(aliases.c.name)
+        .where(aliases.c.version_id == version_id, aliases.c.protected)
+        .order_by(aliases.c.name)
+    ).scalars()
     return [
+        *(f"protected alias {name}" for name in guarding),
         *(f"model {row.name}:{row.version}" for row in derived),
         *(f"image {row.reference}" for row in made),
         *(f"FPGA package {row.digest[:19]} for {row.board}" for row in compiled),

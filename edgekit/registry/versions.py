@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from edgekit.errors import NotFound
 from edgekit.registry.records import Labels, ModelRef, ModelVersion, Signature, TensorSpec
-from edgekit.registry.schema import models, version_properties, version_tags, versions
+from edgekit.registry.schema import aliases, models, version_properties, version_tags, versions
 
 _parent_version = versions.alias("parent_version")
 _parent_model = models.alias("parent_model")
@@ -26,6 +26,9 @@ class Query:
         properties: likewise.
         framework: as registered.
         latest: only the newest version of each name.
+        uses: only what was made from this version, directly or not.
+        text: somewhere in the name, the framework, a tag, a property or an alias; in any case.
+        deleted: what is deleted and can still be restored, instead of what is there.
     """
 
     name: str | None = None
@@ -33,6 +36,9 @@ class Query:
     properties: Mapping[str, str | None] = field(default_factory=dict)
     framework: str | None = None
     latest: bool = False
+    uses: ModelRef | None = None
+    text: str | None = None
+    deleted: bool = False
 
 
 def insert(
@@ -69,8 +75,8 @@ def insert(
     return int(version_id)
 
 
-def find_id(connection: sa.Connection, ref: ModelRef) -> int:
-    """The id of the version's row.
+def find_id(connection: sa.Connection, ref: ModelRef, *, deleted: bool = False) -> int:
+    """The id of the row of a version that is there (or `deleted`).
 
     Raises:
         NotFound: there is no such model, or no such version of it.
@@ -78,15 +84,20 @@ def find_id(connection: sa.Connection, ref: ModelRef) -> int:
     found = (
         sa.select(versions.c.id)
         .join(models)
-        .where(models.c.name == ref.name, versions.c.deleted.is_(None))
+        .where(models.c.name == ref.name, _there(deleted))
         .order_by(versions.c.version.desc())
         .limit(1)
     )
+    if ref.alias is not None:
+        standing = sa.exists().where(
+            aliases.c.version_id == versions.c.id, aliases.c.name == ref.alias
+        )
+        found = found.where(standing)
     if ref.version is not None:
         found = found.where(versions.c.version == ref.version)
     version_id = connection.execute(found).scalar()
     if version_id is None:
-        raise _not_found(connection, ref)
+        raise _not_found(connection, ref, deleted=deleted)
     return int(version_id)
 
 
@@ -98,23 +109,32 @@ def load(connection: sa.Connection, version_id: int) -> ModelVersion:
 
 def search(connection: sa.Connection, query: Query) -> list[ModelVersion]:
     """The versions that fit, by name and number."""
-    chosen = sa.select(versions.c.id).join(models).where(versions.c.deleted.is_(None))
+    chosen = sa.select(versions.c.id).join(models).where(_there(query.deleted))
     if query.name is not None:
         chosen = chosen.where(models.c.name == query.name)
     if query.framework is not None:
         chosen = chosen.where(versions.c.framework == query.framework)
     chosen = chosen.where(*labelled(versions, version_tags, query.tags))
     chosen = chosen.where(*labelled(versions, version_properties, query.properties))
+    if query.uses is not None:
+        chosen = chosen.where(versions.c.id.in_(_derived(find_id(connection, query.uses))))
+    if query.text is not None:
+        chosen = chosen.where(_mentions(query.text))
     if query.latest:
         newer = versions.alias("newer")
         chosen = chosen.where(
             ~sa.exists().where(
                 newer.c.model_id == versions.c.model_id,
                 newer.c.version > versions.c.version,
-                newer.c.deleted.is_(None),
+                newer.c.deleted.is_not(None) if query.deleted else newer.c.deleted.is_(None),
             )
         )
     return _load(connection, chosen)
+
+
+def set_deleted(connection: sa.Connection, version_id: int, when: datetime | None) -> None:
+    """Mark a version as deleted, or as there again."""
+    connection.execute(versions.update().where(versions.c.id == version_id).values(deleted=when))
 
 
 def labelled(
@@ -187,6 +207,11 @@ def _load(connection: sa.Connection, chosen: sa.Select[tuple[int]]) -> list[Mode
     ).all()
     tags = labels_of(connection, version_tags, chosen)
     properties = labels_of(connection, version_properties, chosen)
+    standing: dict[int, list[str]] = {}
+    for row in connection.execute(
+        sa.select(aliases).where(aliases.c.version_id.in_(chosen)).order_by(aliases.c.name)
+    ):
+        standing.setdefault(row.version_id, []).append(row.name)
     return [
         ModelVersion(
             name=row.model_name,
@@ -200,6 +225,8 @@ def _load(connection: sa.Connection, chosen: sa.Select[tuple[int]]) -> list[Mode
             properties=properties.get(row.id, {}),
             parent=row.parent_name and ModelRef(row.parent_name, row.parent_version),
             created=row.created,
+            aliases=tuple(standing.get(row.id, ())),
+            deleted=row.deleted,
         )
         for row in rows
     ]
@@ -209,11 +236,41 @@ def _specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
 
 
-def _not_found(connection: sa.Connection, ref: ModelRef) -> NotFound:
+def _there(deleted: bool) -> sa.ColumnElement[bool]:
+    return versions.c.deleted.is_not(None) if deleted else versions.c.deleted.is_(None)
+
+
+def _derived(version_id: int) -> sa.Select[tuple[int]]:
+    """The ids of all versions made from this one, from those, and so on."""
+    made = sa.select(versions.c.id).where(versions.c.parent_id == version_id).cte(recursive=True)
+    later = versions.alias("later")
+    made = made.union(sa.select(later.c.id).join(made, later.c.parent_id == made.c.id))
+    return sa.select(made.c.id)
+
+
+def _mentions(text: str) -> sa.ColumnElement[bool]:
+    def within(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
+        return sa.func.lower(column).contains(text.lower(), autoescape=True)
+
+    def labels(table: sa.Table) -> sa.ColumnElement[bool]:
+        fits = sa.or_(within(table.c.key), within(table.c.value))
+        return sa.exists().where(table.c.owner_id == versions.c.id, fits)
+
+    return sa.or_(
+        within(models.c.name),
+        within(versions.c.framework),
+        labels(version_tags),
+        labels(version_properties),
+        sa.exists().where(aliases.c.version_id == versions.c.id, within(aliases.c.name)),
+    )
+
+
+def _not_found(connection: sa.Connection, ref: ModelRef, *, deleted: bool) -> NotFound:
+    kind = "deleted " if deleted else ""
     numbers = connection.execute(
         sa.select(versions.c.version)
         .join(models)
-        .where(models.c.name == ref.name, versions.c.deleted.is_(None))
+        .where(models.c.name == ref.name, _there(deleted))
         .order_by(versions.c.version)
     ).scalars()
     there = [str(number) for number in numbers]
@@ -221,15 +278,23 @@ def _not_found(connection: sa.Connection, ref: ModelRef) -> NotFound:
         names = connection.execute(
             sa.select(models.c.name)
             .join(versions)
-            .where(versions.c.deleted.is_(None))
+            .where(_there(deleted))
             .distinct()
             .order_by(models.c.name)
         ).scalars()
         return NotFound(
-            f"no model named {ref.name}",
-            hint=f"registered are {_listed(list(names))}: edgekit model list",
+            f"no {kind}model named {ref.name}",
+            hint=f"there are {_listed(list(names))}: edgekit model list"
+            + (" --deleted" if deleted else ""),
         )
-    return NotFound(f"no version {ref.version} of {ref.name}", hint=f"there are {_listed(there)}")
+    if ref.alias is not None:
+        return NotFound(
+            f"no alias {ref.alias} of {ref.name}",
+            hint=f"set it: edgekit model alias {ref.name}:VERSION {ref.alias}",
+        )
+    return NotFound(
+        f"no {kind}version {ref.version} of {ref.name}", hint=f"there are {_listed(there)}"
+    )
 
 
 def _listed(names: list[str], most: int = 8) -> str:

@@ -36,6 +36,13 @@ def test_the_variable_wins_over_the_nearest(
     assert Workspace.find(tmp_path) == named
 
 
+def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
+    made = Workspace.create(tmp_path / ".edgekit", database='postgresql:///"x"', blobs="s3://ü")
+
+    assert Workspace.find(tmp_path) == made
+    assert made.database == 'postgresql:///"x"'
+
+
 def test_find_says_what_to_do_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="no workspace at") as caught:
         Workspace.find(tmp_path)

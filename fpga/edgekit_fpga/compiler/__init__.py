@@ -24,6 +24,7 @@ Pass = Callable[[ir.Graph], ir.Graph]
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold", passes.fold),
     ("expand-groups", passes.expand_groups),
+    ("order", passes.order),
     ("fuse", passes.fuse),
 )
 

@@ -8,6 +8,8 @@ The inner fma depends on B alone: it becomes the add table. `expected` is the fo
 all 65,536 pairs, and the proof holds the integers against it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgekit_fpga.arithmetic import (
@@ -22,6 +24,8 @@ from edgekit_fpga.compiler.ir import Quantization, Residual
 BYTES = np.arange(256, dtype=np.uint8).view(np.int8)
 SHIFT_RANGE = range(16, 37)
 TABLE_LIMIT = 1 << 35
+# units of 2^-24, nearest first: half a float32 unit of a sum below 256 is 2^-17
+_CORRECTIONS = np.array(sorted(range(-256, 257), key=abs))
 
 
 def expected(first: Quantization, second: Quantization, result: Quantization) -> Int8:
@@ -75,8 +79,23 @@ def residual(
     table = np.rint(entries * 2.0**TABLE_FRACTION).astype(np.int64)
     if multiplier >= 1 << 24 or np.abs(table).max() >= TABLE_LIMIT:
         return None
-    made_sum = Residual(operand, made, table, multiplier, shift, -offset, -128, 127)
-    return made_sum if np.array_equal(all_pairs(made_sum), goal) else None
+    add = Residual(operand, made, table, multiplier, shift, -offset, -128, 127)
+    return _corrected(add, goal)
+
+
+def _corrected(add: Residual, goal: Int8) -> Residual | None:
+    """The adder with those table entries moved that miss `goal`, by less than float32's error."""
+    table = add.table.copy()
+    for entry in np.flatnonzero((all_pairs(add) != goal).any(axis=0)):
+        moved = table[entry] + _CORRECTIONS
+        sums = fixed_add(
+            BYTES[:, None], moved, add.multiplier, add.shift, add.offset, add.low, add.high
+        )
+        right = np.flatnonzero((sums == goal[:, entry, None]).all(axis=0))
+        if not len(right):
+            return None
+        table[entry] = moved[right[0]]
+    return replace(add, table=table)
 
 
 def all_pairs(add: Residual) -> Int8:

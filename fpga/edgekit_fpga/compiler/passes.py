@@ -40,6 +40,29 @@ def fold(graph: ir.Graph) -> ir.Graph:
     return graph.with_layers(tuple(layers))
 
 
+def order(graph: ir.Graph) -> ir.Graph:
+    """Of the two layers an add joins, the one with more products a result comes last.
+
+    The add is fused into the later one, and its table look-ups hide behind those products: a
+    residual block's 1x1 shortcut comes before its last 3x3 convolution.
+    """
+    layers = list(graph.layers)
+    for add in graph.layers:
+        if not add.post.residual:
+            continue
+        made = [_host(graph, name) for name in (add.input, add.post.residual.operand)]
+        if not all(isinstance(layer, ir.Conv) for layer in made):
+            continue
+        first, last = sorted((layer for layer in made if layer), key=layers.index)
+        assert isinstance(first, ir.Conv)
+        assert isinstance(last, ir.Conv)
+        known = {*graph.inputs, *(layer.output for layer in layers[: layers.index(first)])}
+        if first.weights[0].size > last.weights[0].size and known.issuperset(last.inputs):
+            layers.remove(last)
+            layers.insert(layers.index(first), last)
+    return graph.with_layers(tuple(layers))
+
+
 def fuse(graph: ir.Graph) -> ir.Graph:
     """Tables, adds and global averages join the layer that makes their operand."""
     layers = list(graph.layers)

@@ -57,7 +57,6 @@ class EdgeDevice:
         """
         state = self.config.state
         state.mkdir(parents=True, exist_ok=True)
-        (state / STATUS_FILE).unlink(missing_ok=True)
         config = state / "device.toml"
         config.write_text(self.config.to_toml())
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -69,7 +68,11 @@ class EdgeDevice:
                 stderr=log_file,
                 env=environment,
             )
-        self._wait(lambda: bool(self.status()), START, "does not start")
+        try:
+            self._wait(lambda: bool(self.status()), START, "does not start")
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """End the device as a shutdown would: modules first, the broker last."""
@@ -106,7 +109,8 @@ class EdgeDevice:
             status: dict[str, Any] = json.loads((self.config.state / STATUS_FILE).read_text())
         except FileNotFoundError:
             return {}
-        return status
+        # not what an earlier device on this disk has left
+        return status if self._process is None or status["pid"] == self._process.pid else {}
 
     def wait_ready(
         self, seconds: float = 120.0, modules: Sequence[str] = ("scorer", "telemetry")

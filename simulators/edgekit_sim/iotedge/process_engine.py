@@ -174,8 +174,8 @@ class ProcessEngine:
         environment["EDGEKIT_STATE"] = STATE_IN_MODULE
         environment |= launch.environment
         environment.setdefault("HOME", str(launch.state))
-        # the interpreter's own folder, which it would look for beside the loader
-        environment["PYTHONHOME"] = str(root.folder / "usr")
+        # an interpreter started by its loader does not find its own folder
+        environment.setdefault("PYTHONHOME", str(root.folder / "usr"))
         for source, target, _ in launch.binds():
             source.mkdir(parents=True, exist_ok=True)
             for name, value in environment.items():

@@ -208,6 +208,7 @@ class EdgeRuntime:
         )
         status = {
             "device": self._connection.device_id,
+            "pid": os.getpid(),
             "broker": f"{self._config.address}:{self._config.broker_port}",
             "broker_kind": self._broker.kind,
             "engine": self._engine.name,

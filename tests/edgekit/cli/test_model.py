@@ -151,7 +151,8 @@ def test_without_a_workspace_the_way_out_is_named(capsys: pytest.CaptureFixture[
     [
         (["show", "nobody"], "no model named nobody"),
         (["show", "digits:7"], "no version 7 of digits; there are 1"),
-        (["show", "a:b"], "'a:b' is no reference to a model"),
+        (["show", "a:B"], "'a:B' is no reference to a model"),
+        (["show", "digits:champion"], "no alias champion of digits"),
         (["delete", "digits"], "which version of digits"),
         (["register", TEST, "--name", "x"], "test.npz is no ONNX file"),
         (["register", MODEL, "--name", "X"], "'X' is no name for a model"),
@@ -180,3 +181,50 @@ def test_wrong_usage_exits_with_two(
 ) -> None:
     assert run(["model", *arguments]) == 2
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_alias_is_set_used_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert data(capsys, "alias", "digits:1", "production", "--protect")["aliases"] == ["production"]
+    assert data(capsys, "show", "digits:production")["ref"] == "digits:1"
+    assert "protected alias production" in error(capsys, "delete", "digits:1")
+
+    data(capsys, "alias", "digits:1", "production", "--no-protect")
+    assert data(capsys, "alias", "digits", "production", "--remove")["removed"] is True
+    assert data(capsys, "show", "digits")["aliases"] == []
+
+
+@pytest.mark.usefixtures("registered")
+def test_what_is_deleted_is_restored_until_it_is_collected(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data(capsys, "delete", "digits:1")
+    assert [model["ref"] for model in data(capsys, "list", "--deleted")["models"]] == ["digits:1"]
+    assert data(capsys, "restore", "digits:1")["deleted"] is None
+    data(capsys, "delete", "digits:1")
+
+    assert data(capsys, "gc")["versions"] == []
+    assert data(capsys, "gc", "--deleted-for", "0", "--dry-run")["versions"] == ["digits:1"]
+    assert data(capsys, "gc", "--deleted-for", "0")["versions"] == ["digits:1"]
+    assert "no deleted model named digits" in error(capsys, "restore", "digits:1")
+
+
+@pytest.mark.usefixtures("registered")
+def test_list_finds_text_and_lineage(capsys: pytest.CaptureFixture[str]) -> None:
+    data(capsys, "quantize", "digits", "--calibration", CALIBRATION)
+
+    for options in (["int8"], ["--uses", "digits:1"]):
+        found = data(capsys, "list", *options)["models"]
+        assert [model["ref"] for model in found] == ["digits-int8:1"]
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_profile_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = data(capsys, "profile", "digits", "--input", TEST)
+
+    assert printed["p50"] <= printed["p99"]
+    (kept,) = data(capsys, "show", "digits")["profiles"]
+    assert kept["p50"] == printed["p50"]
+    assert run(["model", "profile", "digits"]) == 0
+    assert run(["model", "show", "digits"]) == 0
+    assert "99% on" in capsys.readouterr().out

@@ -1,5 +1,13 @@
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from edgekit.registry import Registry
@@ -13,11 +21,85 @@ def digits() -> Path:
     return DIGITS / "digits.onnx"
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Path]:
+    """The folder with the socket of a PostgreSQL server of our own, which refuses to be root."""
+    programs = _programs()
+    user = _unprivileged_user()
+    with tempfile.TemporaryDirectory(prefix="edgekit-postgresql-") as name:
+        folder = Path(name)
+        shutil.chown(folder, user)
+        cluster = folder / "cluster"
+        initdb = [programs / "initdb", "--auth=trust", "--username=edgekit", "--no-sync", cluster]
+        subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True, timeout=60)
+        settings = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
+        options = [f"-c{key}={value}" for key, value in settings.items()]
+        log = (folder / "log").open("wb")
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", cluster, *options], user=user, cwd=folder, stderr=log
+        )
+        try:
+            _wait_for(folder, server)
+            yield folder
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+            log.close()
+
+
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace.create(tmp_path / "workspace")
+def postgresql_url(postgresql: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a database of the test's own."""
+    name = f"t{abs(hash(request.node.nodeid)):x}"
+    with _connect(postgresql) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return f"postgresql+psycopg://edgekit@/{name}?host={postgresql}"
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgresql"))]
+)
+def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+    if request.param == "sqlite":
+        return Workspace.create(tmp_path / "workspace")
+    return Workspace.create(
+        tmp_path / "workspace", database=request.getfixturevalue("postgresql_url")
+    )
 
 
 @pytest.fixture
 def registry(workspace: Workspace) -> Registry:
     return Registry.open(workspace)
+
+
+def _programs() -> Path:
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    return max(Path("/usr/lib/postgresql").glob("*/bin/initdb")).parent
+
+
+def _unprivileged_user() -> str:
+    if os.geteuid():
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return next(user.pw_name for user in pwd.getpwall() if user.pw_name in ("postgres", "nobody"))
+
+
+def _connect(folder: Path) -> psycopg.Connection:
+    return psycopg.connect(
+        host=str(folder), user="edgekit", dbname="postgres", autocommit=True, connect_timeout=5
+    )
+
+
+def _wait_for(folder: Path, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            _connect(folder).close()
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((folder / "log").read_text()) from None
+            time.sleep(0.05)
+        else:
+            return

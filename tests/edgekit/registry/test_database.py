@@ -10,6 +10,7 @@ from edgekit.errors import RegistryError
 from edgekit.registry.database import Database
 from edgekit.registry.migrations import scripts
 from edgekit.registry.schema import HEAD, metadata, models
+from edgekit.workspace import Workspace
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def database(file: Path) -> Database:
     return Database(f"sqlite:///{file}")
 
 
-def test_the_migrations_end_at_the_tables_the_code_knows(database: Database) -> None:
-    with database.reading() as connection:
+def test_the_migrations_end_at_the_tables_the_code_knows(workspace: Workspace) -> None:
+    with Database(workspace.database_url).reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
@@ -81,6 +82,17 @@ def test_a_url_of_no_known_kind_is_refused(url: str) -> None:
         Database(url)
 
     assert "workspace.toml" in caught.value.hint
+
+
+@pytest.mark.needs("postgresql")
+def test_a_refusing_server_is_told_in_one_line_without_its_password(postgresql: Path) -> None:
+    url = f"postgresql+psycopg://edgekit:secret@/nosuch?host={postgresql}"
+
+    with pytest.raises(RegistryError, match='database "nosuch" does not exist') as caught:
+        Database(url)
+
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_full_disk_is_told_in_one_line(database: Database, file: Path) -> None:

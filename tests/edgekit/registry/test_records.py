@@ -9,7 +9,11 @@ from edgekit.registry import ModelRef, TensorSpec
 from edgekit.registry.records import check_labels
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True)
-refs = st.builds(ModelRef, names, st.none() | st.integers(1, 2**31 - 1))
+aliases = st.from_regex(r"[a-z]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True)
+refs = st.one_of(
+    st.builds(ModelRef, names, st.none() | st.integers(1, 2**31 - 1)),
+    st.builds(ModelRef, names, alias=aliases.filter(lambda alias: alias != "latest")),
+)
 
 
 @given(refs)

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_moved_workspace_still_works(workspace: Workspace, digits: Path, tmp_p
     registered = Registry.open(workspace).register(digits, "digits")
     moved = workspace.folder.rename(tmp_path / "moved")
 
-    registry = Registry.open(Workspace(moved))
+    registry = Registry.open(replace(workspace, folder=moved))
 
     assert registry.model_file(registered.ref).read_bytes() == digits.read_bytes()
 
@@ -252,3 +253,28 @@ def test_a_copy_is_whole_or_not_there(registry: Registry, digits: Path, tmp_path
 
 def stored(workspace: Workspace) -> list[Path]:
     return [path for path in (workspace.folder / "blobs").rglob("*") if path.is_file()]
+
+
+def test_profiles_stay_with_their_version(registry: Registry, digits: Path) -> None:
+    ref = registry.register(digits, "digits").ref
+    registry.register(digits, "digits")
+    registry.record_profile(ref, {"p50": 0.001})
+    registry.record_profile(ref, {"p50": 0.002})
+
+    assert [record.measured for record in registry.profiles(ref)] == [
+        {"p50": 0.001},
+        {"p50": 0.002},
+    ]
+    assert len(registry.profiles(ModelRef("digits"))) == 2
+    assert registry.profiles(ModelRef("digits", 2)) == []
+
+
+def test_an_alias_finds_what_was_made_from_its_version(registry: Registry, digits: Path) -> None:
+    first = registry.register(digits, "digits").ref
+    second = registry.register(digits, "digits").ref
+    registry.record_image(first, digest=DIGEST, reference="r", platforms=[])
+    registry.set_alias(first, "old")
+    registry.set_alias(second, "new")
+
+    assert len(registry.images(model=ModelRef("digits", alias="old"))) == 1
+    assert registry.images(model=ModelRef("digits", alias="new")) == []

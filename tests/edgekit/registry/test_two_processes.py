@@ -1,5 +1,6 @@
-"""Registering the same name from several processes at once, and being killed on the way."""
+"""Registering the same name from several processes at once, the first of them all."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,10 @@ from pathlib import Path
 from edgekit.registry import Registry
 from edgekit.workspace import Workspace
 
-folder, model, times = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+model, times = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
-registry = Registry.open(Workspace(folder))
+registry = Registry.open(Workspace.find())
 for _ in range(times):
     print(registry.register(model, "digits").version, flush=True)
 """
@@ -27,7 +28,8 @@ def test_every_process_gets_versions_of_its_own(workspace: Workspace, digits: Pa
     processes, times = 3, 5
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", _REGISTER, workspace.folder, digits, str(times)],
+            [sys.executable, "-c", _REGISTER, digits, str(times)],
+            env={**os.environ, "EDGEKIT_WORKSPACE": str(workspace.folder)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

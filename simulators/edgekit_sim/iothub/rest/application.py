@@ -14,6 +14,7 @@ from edgekit_sim.iothub.rest import (
     messages,
     provisioning,
     twins,
+    uploads,
     websocket,
 )
 from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
@@ -30,6 +31,7 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
         consumer_groups,
         identities,
         messages,
+        uploads,
         provisioning,
         jobs,
         digitaltwins,

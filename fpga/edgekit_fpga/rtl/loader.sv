@@ -1,0 +1,98 @@
+// Gathers the 32-bit words of the incoming stream into words of the memory they are for.
+//
+// Before a run the host chooses memory and address; during one, LOAD instructions do, and only
+// their words are taken. The address counts on by itself. Words to the memory: instructions 1,
+// weights O * I / 4, requantization tiles 2 * O, table entries 2, activation granules O / 4 (at
+// least 1).
+//
+// Handshake: in_valid/in_ready as in AXI4-Stream. `write` is high for one cycle with the gathered
+// word at the low end of `write_data`.
+module loader #(
+    parameter int I = 16,
+    parameter int O = 8,
+    parameter int WIDTH = I * O * 8 > O * 64 ? I * O * 8 : O * 64
+) (
+    input  logic             clk,
+    input  logic             reset,
+    input  logic             running,
+    // the host's choice
+    input  logic             target_set,
+    input  logic [2:0]       target,
+    input  logic [31:0]      target_address,
+    // LOAD
+    input  logic             load,
+    input  logic [23:0]      load_address,
+    input  logic [23:0]      load_count,
+    output logic             load_ready,
+    output logic             loads_done,
+    // stream
+    input  logic             in_valid,
+    output logic             in_ready,
+    input  logic [31:0]      in_data,
+    // memories
+    output logic             write,
+    output logic [2:0]       write_target,
+    output logic [31:0]      write_address,
+    output logic [WIDTH-1:0] write_data
+);
+  localparam logic [2:0] WEIGHTS = 3'd1, REQUANT = 3'd2, TABLES = 3'd3, ACTIVATIONS = 3'd4;
+  localparam int W = WIDTH > 64 ? WIDTH : 64;
+
+  logic [2:0] chosen;
+  logic [31:0] address;
+  logic [23:0] missing;
+  logic [8:0] pieces, piece;
+  logic [W-1:0] gathered;
+  logic take, whole, loading;
+  always_comb begin
+    case (chosen)
+      WEIGHTS: pieces = 9'(O * I / 4);
+      REQUANT: pieces = 9'(2 * O);
+      TABLES: pieces = 9'd2;
+      ACTIVATIONS: pieces = O > 4 ? 9'(O / 4) : 9'd1;
+      default: pieces = 9'd1;
+    endcase
+    loading    = missing != 0;
+    in_ready   = !reset && (running ? loading : !target_set);
+    take       = in_valid && in_ready;
+    whole      = take && piece + 1'b1 == pieces;
+    load_ready = !loading;
+    loads_done = !loading && !write;
+  end
+  // The newest piece comes in at the top; a word of n pieces is moved down by what is below it.
+  logic [2:0] shift_target;
+  always_comb begin
+    case (shift_target)
+      WEIGHTS: write_data = WIDTH'(gathered >> (W - O * I * 8));
+      REQUANT: write_data = WIDTH'(gathered >> (W - O * 64));
+      TABLES: write_data = WIDTH'(gathered >> (W - 64));
+      ACTIVATIONS: write_data = WIDTH'(gathered >> (W - (O > 4 ? O * 8 : 32)));
+      default: write_data = WIDTH'(gathered >> (W - 32));
+    endcase
+  end
+  assign write_target = shift_target;
+  always_ff @(posedge clk) begin
+    write         <= whole && !reset;
+    shift_target  <= chosen;
+    write_address <= address;
+    if (take) gathered <= {in_data, gathered[W-1:32]};
+    if (take) piece <= whole ? '0 : piece + 1'b1;
+    if (whole) address <= address + 1'b1;
+    if (whole && loading) missing <= missing - 1'b1;
+    if (target_set && !running) begin
+      chosen  <= target;
+      address <= target_address;
+      piece   <= '0;
+    end
+    if (load) begin
+      chosen  <= WEIGHTS;
+      address <= {8'b0, load_address};
+      missing <= load_count;
+      piece   <= '0;
+    end
+    if (reset) begin
+      missing <= '0;
+      piece   <= '0;
+    end
+  end
+endmodule

@@ -1,0 +1,248 @@
+// The activation memory and everything that reads it: the operands of a layer in the order of
+// operand_walker, padding filled in; the residual operand in the order of tile_walker; the host.
+//
+// Operands and residual granules wait in a queue each. A request is sent only if the queue has room
+// for what is under way. Where both want the same bank the operand goes first, unless the residual
+// queue runs dry.
+//
+// Latency: 5 cycles from request to the queue's output; one request of each kind a cycle.
+module operand_reader #(
+    parameter int I = 16,
+    parameter int O = 8,
+    parameter int B = 4,
+    parameter int GRANULES = 2048,
+    parameter int DEPTH = 8,
+    parameter int BANK_BITS = B > 1 ? $clog2(B) : 1,
+    parameter int OFFSET_BITS = O > 1 ? $clog2(O) : 1
+) (
+    input  logic                   clk,
+    input  logic                   reset,
+    input  logic                   start,
+    input  npu_isa::instruction_t  instruction,
+    input  npu_setup::setup_t      setup,
+    // writes
+    input  logic                   write,
+    input  logic [  BANK_BITS-1:0] write_bank,
+    input  logic [           23:0] write_granule,
+    input  logic [        O*8-1:0] write_data,
+    // the host reads while no layer runs; data follows 3 cycles after the address
+    input  logic                   host_read,
+    input  logic [  BANK_BITS-1:0] host_bank,
+    input  logic [           23:0] host_granule,
+    output logic [        O*8-1:0] host_data,
+    // operands: B rows of I bytes
+    output logic                   operand_valid,
+    output logic [B-1:0][I*8-1:0]  operand_rows,
+    output logic [OFFSET_BITS-1:0] operand_offset,      // PACK: of the first byte in its granule
+    output logic                   operand_first_group,
+    output logic                   operand_first_chunk,
+    output logic                   operand_last,
+    output logic                   operand_last_of_block,
+    input  logic                   operand_pop,
+    // residual operand
+    output logic                   residual_valid,      // one more has come than was claimed
+    input  logic                   residual_claim,
+    output logic [        O*8-1:0] residual_data,
+    input  logic                   residual_pop
+);
+  localparam int CB = $clog2(DEPTH) + 1;
+  localparam int N = I / O;
+
+  // ---- requests
+  logic operand_request, operand_ready, grouped, first_group, first_chunk, last, last_of_block;
+  logic [BANK_BITS-1:0] bank;
+  logic [23:0] row, column, x;
+  logic [17:0] y;
+  operand_walker #(
+      .I(I),
+      .O(O),
+      .B(B)
+  ) operands (
+      .clk,
+      .reset,
+      .start,
+      .instruction,
+      .setup,
+      .ready(operand_ready),
+      .valid(operand_request),
+      .grouped,
+      .bank,
+      .row,
+      .column,
+      .y,
+      .x,
+      .first_group,
+      .first_chunk,
+      .last,
+      .last_of_block
+  );
+
+  logic residual_request, residual_ready, residual_last, window;
+  logic [BANK_BITS-1:0] residual_bank;
+  logic [23:0] residual_granule;
+  logic [15:0] residual_tile;
+  logic residual_first;
+  assign window = instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
+  tile_walker #(
+      .N(N),
+      .B(B)
+  ) residuals (
+      .clk,
+      .start,
+      .step(residual_ready),
+      .blocked(window),
+      .base(instruction.add_base),
+      .row(instruction.add_row),
+      .pixel(instruction.add_pixel),
+      .rotation(instruction.add_rotation),
+      .height(instruction.out_height),
+      .width(instruction.out_width),
+      .tiles(instruction.out_granules),
+      .bank(residual_bank),
+      .granule(residual_granule),
+      .tile(residual_tile),
+      .first_pixel(residual_first),
+      .last(residual_last)
+  );
+  always_ff @(posedge clk) begin
+    if (reset) residual_request <= 1'b0;
+    else if (start)
+      residual_request <= instruction.add_flag || instruction.opcode == npu_isa::MUL;
+    else if (residual_ready && residual_last) residual_request <= 1'b0;
+  end
+
+  // ---- who goes
+  logic [CB-1:0] operand_count, residual_count, residual_unclaimed;
+  logic clash, operand_room, residual_room, urgent;
+  always_comb begin
+    clash         = grouped || bank == residual_bank;
+    operand_room  = operand_request && operand_count < CB'(DEPTH);
+    residual_room = residual_request && residual_count < CB'(DEPTH);
+    urgent        = residual_room && residual_count < CB'(2);
+    operand_ready = operand_room && !(clash && urgent);
+    residual_ready = residual_room && !(clash && operand_ready);
+  end
+  always_ff @(posedge clk) begin
+    if (reset || start) begin
+      operand_count  <= '0;
+      residual_count <= '0;
+    end else begin
+      operand_count  <= operand_count + CB'(operand_ready) - CB'(operand_pop);
+      residual_count <= residual_count + CB'(residual_ready) - CB'(residual_pop);
+    end
+  end
+
+  // ---- banks
+  logic [B-1:0][23:0] address;
+  logic [B-1:0][I*8-1:0] bank_data;
+  always_comb begin
+    for (int b = 0; b < B; b++) begin
+      // rows that wrapped around to the first banks lie one row further on
+      address[b] = row + column
+          + (grouped && b < int'(bank) ? {8'b0, instruction.in_row} : 24'd0);
+      if (residual_ready && b == int'(residual_bank)) address[b] = residual_granule;
+      if (host_read) address[b] = host_granule;
+    end
+  end
+  genvar g;
+  generate
+    for (g = 0; g < B; g++) begin : g_bank
+      activation_bank #(
+          .I(I),
+          .O(O),
+          .GRANULES(GRANULES)
+      ) memory (
+          .clk,
+          .write(write && write_bank == BANK_BITS'(g)),
+          .write_granule,
+          .write_data,
+          .read_granule(address[g]),
+          .read_data(bank_data[g])
+      );
+    end
+  endgenerate
+
+  // ---- beside the memories: which row and lane is padding
+  // (a number below zero is a large one without its sign)
+  logic [23:0] limit, first_byte;
+  logic [B-1:0] row_pad;
+  logic [I-1:0] lane_pad;
+  logic pack;
+  always_comb begin
+    pack = instruction.opcode == npu_isa::PACK;
+    limit = pack ? setup.row_bytes : {8'b0, instruction.in_width};
+    // PACK: the byte in lane 0; else every lane has the column's number
+    first_byte = pack ? x & ~24'(O - 1) : x;
+    for (int i = 0; i < I; i++)
+      lane_pad[i] = first_byte + (pack ? 24'(i) : 24'd0) >= limit;
+    for (int k = 0; k < B; k++) row_pad[k] = y + 18'(k) >= {2'b0, instruction.in_height};
+  end
+
+  localparam int TAG = B + I + BANK_BITS + OFFSET_BITS + 4;
+  logic [2:0][TAG-1:0] tag;
+  logic [2:0] operand_under_way, residual_under_way;
+  logic [2:0][BANK_BITS-1:0] residual_from;
+  logic [B-1:0] row_pad_3;
+  logic [I-1:0] lane_pad_3;
+  logic [BANK_BITS-1:0] bank_3;
+  logic [OFFSET_BITS-1:0] offset_3;
+  logic [3:0] flags_3;
+  assign {row_pad_3, lane_pad_3, bank_3, offset_3, flags_3} = tag[2];
+  always_ff @(posedge clk) begin
+    tag <= {tag[1:0], row_pad, lane_pad, bank, OFFSET_BITS'(x & 24'(O - 1)),
+            first_group, first_chunk, last, last_of_block};
+    residual_from <= {residual_from[1:0], host_read ? host_bank : residual_bank};
+    operand_under_way  <= reset || start ? '0 : {operand_under_way[1:0], operand_ready};
+    residual_under_way <= reset || start ? '0 : {residual_under_way[1:0], residual_ready};
+  end
+
+  // ---- rows into order, padding into place
+  logic [B-1:0][I*8-1:0] rows;
+  logic [OFFSET_BITS-1:0] offset_4;
+  logic [3:0] flags_4;
+  logic push_4;
+  always_ff @(posedge clk) begin
+    for (int k = 0; k < B; k++)
+      for (int i = 0; i < I; i++)
+        rows[k][i*8+:8] <= row_pad_3[k] || lane_pad_3[i] ? instruction.pad_value
+                         : bank_data[BANK_BITS'(bank_3 + BANK_BITS'(k)) & BANK_BITS'(B-1)][i*8+:8];
+    offset_4 <= offset_3;
+    flags_4  <= flags_3;
+    push_4   <= operand_under_way[2] && !(reset || start);
+  end
+  assign host_data = bank_data[residual_from[2]][O*8-1:0];
+
+  // ---- queues
+  fifo #(
+      .WIDTH(B * I * 8 + OFFSET_BITS + 4),
+      .DEPTH(DEPTH)
+  ) operand_queue (
+      .clk,
+      .reset(reset || start),
+      .push(push_4),
+      .push_data({rows, offset_4, flags_4}),
+      .pop(operand_pop),
+      .valid(operand_valid),
+      .data({operand_rows, operand_offset, operand_first_group, operand_first_chunk,
+             operand_last, operand_last_of_block})
+  );
+  logic unused_valid;
+  fifo #(
+      .WIDTH(O * 8),
+      .DEPTH(DEPTH)
+  ) residual_queue (
+      .clk,
+      .reset(reset || start),
+      .push(residual_under_way[2]),
+      .push_data(host_data),
+      .pop(residual_pop),
+      .valid(unused_valid),
+      .data(residual_data)
+  );
+  assign residual_valid = residual_unclaimed != 0;
+  always_ff @(posedge clk) begin
+    if (reset || start) residual_unclaimed <= '0;
+    else
+      residual_unclaimed <= residual_unclaimed + CB'(residual_under_way[2]) - CB'(residual_claim);
+  end
+endmodule

@@ -1,0 +1,173 @@
+// Looks up tables and adds the residual operand, L bytes a cycle; passes granules on untouched
+// where neither is asked for.
+//
+// A granule is taken in any cycle, but never sooner than `setup.post` cycles after the one before
+// (the feeder sees to that): O / L cycles of table look-ups, then O / L of add look-ups.
+//
+// Latency: 1 cycle untouched; O / L + 2 with `table`; O / L (twice with `table`) + 8 with `add`.
+// L is smaller than O.
+module postprocessor #(
+    parameter int O = 8,
+    parameter int L = 1,
+    parameter int TABLE_ENTRIES = 1024,
+    parameter int TABLE_BITS = $clog2(TABLE_ENTRIES)
+) (
+    input  logic                  clk,
+    input  logic                  reset,
+    input  npu_isa::instruction_t instruction,
+    input  logic                  valid_in,
+    input  logic [O-1:0][7:0]     data_in,
+    input  logic [O-1:0][7:0]     residual,
+    output logic                  residual_pop,
+    output logic                  valid_out,
+    output logic [O-1:0][7:0]     data_out,
+    // loading the tables
+    input  logic                  table_write,
+    input  logic [TABLE_BITS-1:0] table_address,
+    input  logic [35:0]           table_entry
+);
+  localparam int TURNS = O / L;
+  localparam int TURN_BITS = TURNS > 1 ? $clog2(TURNS) : 1;
+  logic with_table, with_add;
+  assign with_table = instruction.table_flag;
+  assign with_add = instruction.add_flag && instruction.opcode != npu_isa::MUL;
+  assign residual_pop = valid_in && with_add;
+
+  // ---- turn by turn: which lanes, which table
+  logic busy, adding, last_turn;
+  logic [TURN_BITS-1:0] turn;
+  logic [O-1:0][7:0] held, held_residual, looked_up;
+  assign last_turn = turn == TURN_BITS'(TURNS - 1);
+  always_ff @(posedge clk) begin
+    if (reset) busy <= 1'b0;
+    else if (valid_in && (with_table || with_add)) begin
+      busy          <= 1'b1;
+      adding        <= !with_table;
+      turn          <= '0;
+      held          <= data_in;
+      held_residual <= residual;
+    end else if (busy) begin
+      turn <= last_turn ? '0 : turn + 1'b1;
+      if (last_turn) begin
+        adding <= 1'b1;
+        busy   <= !adding && with_add;
+      end
+    end
+  end
+
+  // ---- cycle 1: tables
+  logic [L-1:0][35:0] entries;
+  logic [L-1:0][7:0] first_0, first_1;
+  logic looked_up_1, add_1, last_1;
+  logic [TURN_BITS-1:0] turn_1;
+  genvar l;
+  generate
+    for (l = 0; l < L; l++) begin : g_table
+      logic [7:0] index;
+      assign first_0[l] = with_table ? looked_up[int'(turn)*L+l] : held[int'(turn)*L+l];
+      assign index = adding ? held_residual[int'(turn)*L+l] : held[int'(turn)*L+l];
+      memory #(
+          .WIDTH(36),
+          .DEPTH(TABLE_ENTRIES)
+      ) entries_of_lane (
+          .clk,
+          .write(table_write),
+          .write_address(table_address),
+          .write_data(table_entry),
+          .read_address(TABLE_BITS'((adding ? instruction.add_table : instruction.table_base)
+                                    + {16'b0, index})),
+          .read_data(entries[l])
+      );
+    end
+  endgenerate
+  always_ff @(posedge clk) begin
+    looked_up_1 <= busy && !adding && !reset;
+    add_1       <= busy && adding && !reset;
+    last_1      <= last_turn;
+    turn_1      <= turn;
+    first_1     <= first_0;
+  end
+
+  always_ff @(posedge clk)
+    if (looked_up_1)
+      for (int k = 0; k < L; k++) looked_up[int'(turn_1)*L+k] <= entries[k][7:0];
+
+  // ---- add: product, sum, magnitude, two stages of rounding, clamp
+  logic [L-1:0][7:0] sums;
+  logic [5:0] add_under_way, add_last;
+  logic [5:0][TURN_BITS-1:0] add_turn;
+  logic [5:0] fraction, left_product, left_entry;
+  always_comb begin
+    fraction     = instruction.add_shift > 6'd24 ? instruction.add_shift : 6'd24;
+    left_product = fraction - instruction.add_shift;
+    left_entry   = fraction - 6'd24;
+  end
+  generate
+    for (l = 0; l < L; l++) begin : g_add
+      logic signed [7:0] first;
+      logic signed [24:0] multiplier;
+      logic signed [35:0] entry_2;
+      logic signed [32:0] product, product_2;
+      logic signed [49:0] product_wide, entry_wide, total;
+      logic [49:0] absolute;
+      logic [48:0] magnitude;
+      logic negative_in, negative;
+      logic [8:0] whole;
+      assign first = first_1[l];
+      assign multiplier = instruction.add_multiplier;
+      assign product = first * multiplier;
+      assign product_wide = {{17{product_2[32]}}, product_2};
+      assign entry_wide = {{14{entry_2[35]}}, entry_2};
+      assign absolute = total[49] ? -total : total;
+      always_ff @(posedge clk) begin
+        product_2   <= product;
+        entry_2     <= entries[l];
+        total       <= (product_wide << left_product) + (entry_wide << left_entry);
+        magnitude   <= absolute[48:0];
+        negative_in <= total[49];
+      end
+      rounder #(
+          .WIDTH(49)
+      ) round (
+          .clk,
+          .magnitude,
+          .negative_in,
+          .fraction,
+          .whole,
+          .negative
+      );
+      clamp finish (
+          .clk,
+          .whole,
+          .negative,
+          .offset(instruction.add_offset),
+          .low(instruction.add_low),
+          .high(instruction.add_high),
+          .result(sums[l])
+      );
+    end
+  endgenerate
+  always_ff @(posedge clk) begin
+    add_under_way <= reset ? '0 : {add_under_way[4:0], add_1};
+    add_last      <= {add_last[4:0], last_1};
+    add_turn      <= {add_turn[4:0], turn_1};
+  end
+
+  // ---- out
+  always_ff @(posedge clk) begin
+    valid_out <= 1'b0;
+    if (with_add) begin
+      for (int k = 0; k < L; k++)
+        if (add_under_way[5]) data_out[int'(add_turn[5])*L+k] <= sums[k];
+      valid_out <= add_under_way[5] && add_last[5];
+    end else if (with_table) begin
+      for (int k = 0; k < L; k++)
+        if (looked_up_1) data_out[int'(turn_1)*L+k] <= entries[k][7:0];
+      valid_out <= looked_up_1 && last_1;
+    end else begin
+      data_out  <= data_in;
+      valid_out <= valid_in;
+    end
+    if (reset) valid_out <= 1'b0;
+  end
+endmodule

@@ -1,0 +1,81 @@
+// Takes an int32 accumulator to int8: clamp(round((accumulator + bias) * multiplier * 2^-shift)
+// + zero_point, low, high), bit for bit what ONNX Runtime's float32 arithmetic gives.
+//
+// |accumulator + bias| saturates at 2^24 - 1, which the compiler proves harmless. The 24 x 24 bit
+// product is cut so that two 18 x 18 bit multipliers do it: the multiplier's top 6 bits go through
+// plain logic.
+//
+// Latency: 7 cycles, one accumulator a cycle. The operands that stage 7 needs (zero_point, low,
+// high) are the instruction's and do not change while accumulators are under way.
+module requantizer (
+    input  logic               clk,
+    input  logic signed [31:0] accumulator,
+    input  logic signed [31:0] bias,
+    input  logic        [23:0] multiplier,
+    input  logic        [5:0]  shift,
+    input  logic signed [7:0]  zero_point,
+    input  logic signed [7:0]  low,
+    input  logic signed [7:0]  high,
+    output logic signed [7:0]  result
+);
+  // Stage 1: bias. Stage 2: sign and magnitude.
+  logic signed [31:0] biased;
+  logic [31:0] absolute;
+  logic [23:0] magnitude, multiplier_1, multiplier_2;
+  logic [5:0] shift_1, shift_2, shift_3, shift_4;
+  logic negative_2, negative_3, negative_4;
+  assign absolute = biased[31] ? 32'(-biased) : 32'(biased);
+  always_ff @(posedge clk) begin
+    biased       <= accumulator + bias;
+    multiplier_1 <= multiplier;
+    shift_1      <= shift;
+    magnitude    <= |absolute[31:24] ? 24'hffffff : absolute[23:0];
+    negative_2   <= biased[31];
+    multiplier_2 <= multiplier_1;
+    shift_2      <= shift_1;
+  end
+
+  // Stage 3: partial products. Stage 4: the product.
+  logic [35:0] low_product;
+  logic [23:0] middle_product;
+  logic [29:0] high_product, high_sum;
+  logic [47:0] product;
+  always_comb begin
+    high_sum = '0;
+    for (int k = 0; k < 6; k++)
+      high_sum = high_sum + (multiplier_2[18+k] ? {6'b0, magnitude} << k : 30'b0);
+  end
+  always_ff @(posedge clk) begin
+    low_product    <= {18'b0, magnitude[17:0]} * {18'b0, multiplier_2[17:0]};
+    middle_product <= {18'b0, magnitude[23:18]} * {6'b0, multiplier_2[17:0]};
+    high_product   <= high_sum;
+    shift_3        <= shift_2;
+    negative_3     <= negative_2;
+    product        <= {12'b0, low_product} + {6'b0, middle_product, 18'b0} + {high_product, 18'b0};
+    shift_4        <= shift_3;
+    negative_4     <= negative_3;
+  end
+
+  // Stages 5 and 6: round. Stage 7: zero point and clamp.
+  logic [8:0] whole;
+  logic negative;
+  rounder #(
+      .WIDTH(48)
+  ) round (
+      .clk,
+      .magnitude(product),
+      .negative_in(negative_4),
+      .fraction(shift_4),
+      .whole,
+      .negative
+  );
+  clamp finish (
+      .clk,
+      .whole,
+      .negative,
+      .offset(zero_point),
+      .low,
+      .high,
+      .result
+  );
+endmodule

@@ -1,0 +1,190 @@
+"""Images: the right layers in the right order, made once, the same everywhere."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from edgekit.errors import Corrupt, ImageError
+from edgekit.oci.descriptor import Platform
+from edgekit.oci.image import manifests_of
+from edgekit.packager.image import build_image, plan_image
+
+from .conftest import config_of, copy_store, layer_file, layer_files
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
+def build(model, store, **more):
+    return build_image(plan_image(model, store, **more), store)
+
+
+def layer(built, name, platform="linux/amd64"):
+    (found,) = [each for each in built.layers if each.name == name and platform in each.platforms]
+    return found
+
+
+def test_layers_stand_from_what_changes_least_to_what_changes_most(store, model, tmp_path):
+    (tmp_path / "score.py").write_text("def run(x): return x\n")
+    built = build(model(), store, score=tmp_path / "score.py", platforms=(AMD64,))
+    assert [each.name for each in built.layers] == ["base", "wheels", "runtime", "app", "model"]
+
+
+def test_files_are_where_the_architecture_says(store, model, tmp_path):
+    (tmp_path / "score.py").write_text("def run(x): return x\n")
+    built = build(model(), store, score=tmp_path / "score.py", platforms=(AMD64,))
+    found = {path for each in built.layers for path in layer_files(built.blobs, each)}
+    assert {
+        "usr/bin/python3.11",
+        "opt/edgekit/lib/numpy/__init__.py",
+        "opt/edgekit/runtime/edgekit_runtime/__init__.py",
+        "opt/edgekit/app/score.py",
+        "opt/edgekit/model/model.onnx",
+        "opt/edgekit/model/model.json",
+    } <= found
+
+
+def test_a_container_starts_as_the_architecture_says(store, model):
+    built = build(model(), store)
+    for manifest in manifests_of(built.blobs, built.root).values():
+        config = config_of(built.blobs, manifest)["config"]
+        assert config["Entrypoint"] == ["/usr/bin/python3", "-m", "edgekit_runtime"]
+        assert config["Cmd"] == ["scorer"]
+        assert "PYTHONPATH=/opt/edgekit/runtime:/opt/edgekit/lib" in config["Env"]
+        assert (config["User"], list(config["ExposedPorts"])) == ("1000:1000", ["8080/tcp"])
+
+
+def test_the_model_says_what_it_is(store, model):
+    packaged = model()
+    built = build(packaged, store)
+    about = json.loads(
+        layer_file(built.blobs, layer(built, "model"), "opt/edgekit/model/model.json")
+    )
+    assert about == {
+        "name": "digits",
+        "version": 1,
+        "digest": packaged.digest,
+        "inputs": [{"name": "x", "shape": [None, 64]}],
+        "outputs": [],
+    }
+
+
+def test_platforms_share_what_is_the_same(store, model):
+    built = build(model(), store)
+    assert [str(platform) for platform in built.platforms] == ["linux/amd64", "linux/arm64"]
+    shared = {each.name for each in built.layers if len(each.platforms) == 2}
+    assert shared == {"runtime", "model"}
+    assert layer(built, "base") != layer(built, "base", "linux/arm64")
+
+
+def test_the_base_is_merged_and_trimmed(store, model):
+    built = build(model(), store)
+    files = layer_files(built.blobs, layer(built, "base"))
+    assert "usr/lib/x86_64-linux-gnu/libc.so.6" in files
+    assert files["lib"].linkname == "usr/lib"
+    assert "usr/share/doc/libc6/copyright" in files
+    assert not [path for path in files if "/man" in path]
+    assert files["tmp"].mode == 0o1777
+    assert files["var/lib/edgekit"].uid == 1000
+    assert "var/lib/dpkg/status.d/libc6" in files
+
+
+def test_nothing_is_made_twice(store, model):
+    first = build(model(), store)
+    second = build(model(), store)
+    assert second.digest == first.digest
+    assert [each.cached for each in second.layers] == [True] * len(second.layers)
+
+
+def test_another_model_costs_its_layer_alone(store, model):
+    before = {each.digest for each in build(model(), store).layers}
+    built = build(model(b"better weights", 2), store)
+    assert [each.name for each in built.layers if each.digest not in before] == ["model"]
+
+
+def test_the_plan_changes_with_what_goes_in(store, model):
+    plan = plan_image(model(), store)
+    assert plan_image(model(), store).digest == plan.digest
+    others = {
+        plan_image(model(b"other"), store).digest,
+        plan_image(model(), store, platforms=(ARM64,)).digest,
+        plan_image(model(), store, compression="zstd").digest,
+    }
+    assert len(others | {plan.digest}) == 4
+
+
+_ELSEWHERE = """
+import os, sys
+from pathlib import Path
+os.umask(int(sys.argv[3], 8))
+from edgekit.packager.image import PackagedModel, build_image, plan_image
+from edgekit.packager.store import Store
+store = Store(Path(sys.argv[1]) / "cache", Path(sys.argv[1]) / "locks")
+file = Path(sys.argv[2])
+model = PackagedModel("digits", 1, sys.argv[4], file)
+print(build_image(plan_image(model, store), store).digest)
+"""
+
+
+def test_one_digest_on_any_machine(store, model, tmp_path):
+    """Two paths, umasks, time zones, locales, hash seeds, file times and orders: one image."""
+    digests = set()
+    for number, (umask, zone, locale) in enumerate(
+        (("000", "Asia/Kathmandu", "C"), ("077", "America/Caracas", "tr_TR.UTF-8"))
+    ):
+        folder = tmp_path / ("machine" * (number + 1))
+        other = copy_store(store, folder)
+        for index, path in enumerate(sorted(folder.rglob("*"))):
+            os.utime(path, (index * 1000 * (number + 1),) * 2)
+        packaged = model()
+        file = folder / "model.onnx"
+        file.write_bytes(packaged.file.read_bytes())
+        file.chmod(0o600 if number else 0o666)
+        answer = subprocess.run(
+            [sys.executable, "-c", _ELSEWHERE, str(folder), str(file), umask, packaged.digest],
+            env=dict(os.environ)
+            | {"TZ": zone, "LC_ALL": locale, "PYTHONHASHSEED": str(number), "HOME": str(folder)},
+            cwd=other.cache,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert answer.returncode == 0, answer.stderr
+        digests.add(answer.stdout)
+    assert len(digests) == 1
+
+
+def test_a_model_that_is_not_the_registered_one(store, model):
+    packaged = model()
+    plan = plan_image(packaged, store)
+    packaged.file.write_bytes(b"tampered")
+    with pytest.raises(Corrupt, match="not the model registered as digits:1"):
+        build_image(plan, store)
+
+
+def test_a_score_script_that_is_no_python(store, model, tmp_path):
+    (tmp_path / "score.py").write_text("def run(:\n")
+    with pytest.raises(ImageError, match="is no Python program"):
+        plan_image(model(), store, score=tmp_path / "score.py")
+
+
+def test_a_platform_without_onnxruntime_is_refused_with_those_that_have_it(store, model):
+    with pytest.raises(ImageError, match="no base from Debian for linux/riscv64") as error:
+        plan_image(model(), store, platforms=(Platform("linux", "riscv64"),))
+    assert "linux/amd64, linux/arm64" in error.value.hint
+
+
+def test_a_lost_layer_is_made_again(store, model):
+    built = build(model(), store)
+    store.blobs.path(layer(built, "model").digest).unlink()
+    again = build(model(), store)
+    assert again.digest == built.digest
+    assert [each.name for each in again.layers if not each.cached] == ["model"]
+
+
+def test_a_damaged_lock_is_not_guessed_around(store, model):
+    (store.locks / "debian-bookworm.json").write_text("{")
+    with pytest.raises(ImageError, match="does not read"):
+        plan_image(model(), store)

