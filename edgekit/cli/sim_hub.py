@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgekit.cli.output import json_option, say
+from edgekit.cli.sim_hub_look import device, events, invoke, twin
 
 
 @click.group(invoke_without_command=True)
@@ -42,11 +43,13 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
       edgekit sim hub --state .hub
       edgekit sim hub --bind auto --json
       edgekit sim hub --bind 127.0.0.1 --bind 172.17.0.1    for containers, too
+      edgekit sim hub events --follow
     """
     if ctx.invoked_subcommand is not None:
         return
     from edgekit_sim.iothub.__main__ import run
     from edgekit_sim.iothub.server import HUB_NAME, Settings
+    from edgekit_sim.iothub.uploads import storage_of_environment
 
     settings = Settings(
         state=options["state"],
@@ -54,8 +57,13 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
         hostname=options["hostname"] or HUB_NAME,
         https_port=options["https_port"],
         tier=options["tier"],
+        storage=storage_of_environment(),
     )
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)
+
+
+for command in (device, events, invoke, twin):
+    hub.add_command(command)
 
 
 def _print_json(description: dict[str, Any]) -> None:

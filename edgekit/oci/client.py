@@ -27,6 +27,7 @@ from edgekit.oci.descriptor import (
     MANIFEST_LIMIT,
     Descriptor,
     digest_of,
+    parse_json,
 )
 from edgekit.oci.reference import Reference
 
@@ -73,9 +74,12 @@ class RegistryClient:
         self._backoff = backoff
         self._tokens: dict[str, str] = {}
         self._base = ""
+        # trusts nobody yet: reading all authorities takes longer than a small push over plain HTTP
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._trusting = False
         self._http = httpx.Client(
             timeout=httpx.Timeout(60, connect=10),
-            verify=_tls(reference),
+            verify=self._tls,
             transport=transport,
             trust_env=not self._loopback,
             limits=httpx.Limits(max_connections=8),
@@ -138,6 +142,12 @@ class RegistryClient:
 
     def put_manifest(self, name: str, target: str, media_type: str, data: bytes) -> str:
         """Store a manifest or index under a tag or its digest; returns its digest."""
+        return self.put_artifact_manifest(name, target, media_type, data)[0]
+
+    def put_artifact_manifest(
+        self, name: str, target: str, media_type: str, data: bytes
+    ) -> tuple[str, bool]:
+        """Store a manifest; returns its digest, and whether its subject's referrers list it now."""
         response = self._ask(
             "PUT",
             f"/v2/{name}/manifests/{target}",
@@ -150,7 +160,17 @@ class RegistryClient:
         said = response.headers.get("Docker-Content-Digest", digest)
         if said != digest:
             raise Corrupt(f"{self.registry} stored {said} where {digest} was sent")
-        return digest
+        return digest, "OCI-Subject" in response.headers
+
+    def referrers(self, name: str, digest: str) -> list[Descriptor] | None:
+        """The manifests whose subject is `digest`; None where the registry cannot tell."""
+        response = self._ask("GET", f"/v2/{name}/referrers/{digest}", _pull(name))
+        if response.status_code == 404:
+            return None
+        self._expect(response, (200,), f"the referrers of {self.registry}/{name}@{digest}")
+        index = parse_json(response.content, f"the referrers of {digest}")
+        manifests = index.get("manifests")
+        return [Descriptor.from_json(each) for each in manifests or []]
 
     def delete_manifest(self, name: str, digest: str) -> None:
         """Take a manifest away.
@@ -413,6 +433,7 @@ class RegistryClient:
         authorization = self._tokens.get(scope) or self._tokens.get("")
         if authorization and not foreign:
             sent["Authorization"] = authorization
+        self._trust(url)
         request = self._http.build_request(method, url, headers=sent, content=content)
         response = self._http.send(request, stream=True)
         for _hop in range(5):
@@ -425,6 +446,7 @@ class RegistryClient:
             if following.url.netloc != request.url.netloc:
                 following.headers.pop("Authorization", None)
             response.close()
+            self._trust(str(following.url))
             response = self._http.send(following, stream=True)
         return _Answer(response)
 
@@ -442,6 +464,16 @@ class RegistryClient:
             raise self._unreachable(error) from error
         # Go's and nginx's servers answer 400 to plain HTTP on a TLS port
         return secure if response.status_code == 400 else plain
+
+    def _trust(self, url: str) -> None:
+        """Before the first request over TLS, learn the authorities to trust."""
+        if self._trusting or not url.startswith("https:"):
+            return
+        self._tls.load_default_certs()
+        for folder in (Path("/etc/docker/certs.d"), Path.home() / ".docker" / "certs.d"):
+            for certificate in sorted((folder / self.registry).glob("*.crt")):
+                self._tls.load_verify_locations(certificate)
+        self._trusting = True
 
     def _authorize(self, challenge: str, scope: str) -> None:
         """Answer a `WWW-Authenticate` challenge, keeping the outcome for the scope."""
@@ -472,6 +504,7 @@ class RegistryClient:
             ("scope", part) for part in (scope or parameters.get("scope", "")).split(" ") if part
         ]
         credential = self._credential
+        self._trust(realm)
         try:
             if credential and credential.identity_token:
                 form = dict(query) | {
@@ -577,11 +610,3 @@ def _reason(response: httpx.Response) -> str:
         )
     except (ValueError, KeyError, TypeError, AttributeError, httpx.ResponseNotRead):
         return ""
-
-
-def _tls(reference: Reference) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    for folder in (Path("/etc/docker/certs.d"), Path.home() / ".docker" / "certs.d"):
-        for certificate in sorted((folder / reference.registry).glob("*.crt")):
-            context.load_verify_locations(certificate)
-    return context

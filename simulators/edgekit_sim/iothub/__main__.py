@@ -14,6 +14,7 @@ from typing import Any
 
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.server import HUB_NAME, Settings, serve
+from edgekit_sim.iothub.uploads import storage_of_environment
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             plain_port=options.plain_port,
             durable=not options.volatile,
             tier=options.tier,
+            storage=storage_of_environment(),
         )
         run(settings, _print_json if options.json else _print_text, options.until_stdin_closes)
     except SimulatorError as error:

@@ -1,5 +1,6 @@
 """Who may do what: shared access policies, and the keys and certificates of identities."""
 
+import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -113,6 +114,14 @@ class Gatekeeper:
                 403, "IotHubForbidden", f"policy {policy.name} does not have the right {right}"
             )
 
+    def by_key(self, name: str, key: str) -> Policy | None:
+        """The policy of a name, if `key` is one of its keys; None otherwise."""
+        policy = self.policies.get(name)
+        if policy is None:
+            return None
+        genuine = [hmac.compare_digest(one.encode(), key.encode()) for one in policy.keys]
+        return policy if any(genuine) else None
+
     def device(
         self, device_id: str, module_id: str, password: str | None, chain: tuple[bytes, ...]
     ) -> tuple[Identity, float]:
@@ -178,6 +187,21 @@ class Gatekeeper:
             self.device(device_id, module_id, authorization, ())
             return
         raise _refused("the token is for another identity")
+
+    def device_of(self, authorization: str | None, device_id: str) -> bool:
+        """Say whether a token is good and one of a device or of one of its modules.
+
+        Raises:
+            HubFault: 401, when it claims to be that and is not good.
+        """
+        token = tokens.parse(authorization or "")
+        if token is None or token.policy:
+            return False
+        holder = token.resource.split("/devices/", 1)[-1]
+        if holder.partition("/")[0] != device_id:
+            raise _refused("the token is for another device")
+        self.device(*_split(holder), authorization, ())
+        return True
 
     def _check(
         self, token: tokens.Token, keys: Iterable[str], client_id: str, now: float | None = None

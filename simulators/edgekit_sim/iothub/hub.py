@@ -33,6 +33,7 @@ from edgekit_sim.iothub.quotas import Quotas
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.twins import Json, timestamp
+from edgekit_sim.iothub.uploads import Storage, Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Hub:
         store: its state.
         hostnames: what clients may call it in tokens.
         tier: whose rates hold: none, free, s1, s2 or s3.
+        storage: where devices upload files to, if they can.
 
     Attributes:
         registry: devices, modules and twins.
@@ -60,13 +62,21 @@ class Hub:
         jobs: scheduled jobs, imports and exports.
         faults: faults in force.
         quotas: the tier's rates.
+        uploads: files that devices are uploading.
         gatekeeper: checks tokens.
         open_connections: all device connections, also those that have not said who they are.
     """
 
-    def __init__(self, store: Store, hostnames: Iterable[str], tier: str = "none") -> None:
+    def __init__(
+        self,
+        store: Store,
+        hostnames: Iterable[str],
+        tier: str = "none",
+        storage: Storage | None = None,
+    ) -> None:
         self.store = store
         self.quotas = Quotas(tier)
+        self.uploads = Uploads(storage)
         self.registry = Registry(store)
         self.events = EventLog(store)
         self.sessions = Sessions(store)

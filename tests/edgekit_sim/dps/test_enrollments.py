@@ -272,11 +272,11 @@ def test_registration_states(iothub: HubHandle, dps: Client, api: Api) -> None:
     assert (state.status, state.substatus) == ("assigned", "initialAssignment")
     assert (state.assigned_hub, state.device_id) == (iothub.gateway, "state-1")
     assert dps.get_individual_enrollment("state-1").registration_state.etag == state.etag
-    wrong = dps.delete_registration_state_by_param
-    assert status_of(wrong, "state-1", '"stale"') == (412, 412001)
+    stale = status_of(dps.delete_registration_state_by_param, "state-1", '"stale"')
+    assert stale == (412, 412001)
     dps.delete(state)
     assert status_of(dps.get_registration_state, "state-1") == (404, 404203)
-    assert status_of(wrong, "state-1") == (404, 404203)
+    assert status_of(dps.delete_registration_state_by_param, "state-1") == (404, 404203)
     assert iothub.request("GET", "/devices/state-1")["status"] == "enabled"
 
 

@@ -6,12 +6,14 @@ from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.rest import (
     configurations,
+    consumer_groups,
     digitaltwins,
     edgekit,
     identities,
     jobs,
     messages,
     twins,
+    uploads,
     websocket,
 )
 from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
@@ -25,8 +27,10 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
     for part in (
         twins,
         configurations,
+        consumer_groups,
         identities,
         messages,
+        uploads,
         jobs,
         digitaltwins,
         edgekit,

@@ -12,6 +12,7 @@ from edgekit_sim.iothub.rest.requests import NODES
 AMQP = "AMQPWSB10"
 # makes the protocol for a client that speaks MQTT, whichever service it is for
 MQTT: web.AppKey[Callable[[], asyncio.Protocol]] = web.AppKey("mqtt")
+PAUSE, RESUME = 256 * 1024, 64 * 1024  # bytes that wait when a connection holds back, goes on
 
 routes = web.RouteTableDef()
 
@@ -19,8 +20,13 @@ routes = web.RouteTableDef()
 class _Frames:
     """As much of a transport as a connection uses, over a WebSocket."""
 
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, request: web.Request, connection: asyncio.Protocol
+    ) -> None:
         self._socket = socket
+        self._connection = connection
+        self._waiting = 0
+        self._paused = False
         self._request = request
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._readable = asyncio.Event()
@@ -28,6 +34,10 @@ class _Frames:
 
     def write(self, data: bytes) -> None:
         self._queue.put_nowait(data)
+        self._waiting += len(data)
+        if self._waiting > PAUSE and not self._paused:
+            self._paused = True
+            self._connection.pause_writing()
 
     def close(self) -> None:
         self._queue.put_nowait(None)
@@ -53,6 +63,10 @@ class _Frames:
         """Write what has been queued, until the end is."""
         while (data := await self._queue.get()) is not None:
             await self._socket.send_bytes(data)
+            self._waiting -= len(data)
+            if self._paused and self._waiting < RESUME:
+                self._paused = False
+                self._connection.resume_writing()
         await self._socket.close()
 
 
@@ -65,7 +79,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     connection = request.app[NODES].connection() if amqp else request.app[MQTT]()
     socket = web.WebSocketResponse(protocols=(AMQP if amqp else "mqtt",), max_msg_size=PACKET_LIMIT)
     await socket.prepare(request)
-    frames = _Frames(socket, request)
+    frames = _Frames(socket, request, connection)
     connection.connection_made(cast(asyncio.BaseTransport, frames))
     sender = asyncio.ensure_future(frames.send())
     try:
