@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -27,6 +26,8 @@ NOUNS = {noun: (f"edgekit.cli.{noun}", line) for noun, line in _LINES.items()}
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
         click.echo(f"edgekit {version('edgekit')}")
         ctx.exit()
 

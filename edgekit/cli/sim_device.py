@@ -19,7 +19,7 @@ from edgekit.cli.output import json_option
 @click.option("--rest", help="URL of the hub's REST API, where that is not https://GATEWAY.")
 @click.option("--ca", help="PEM file with the hub's certificate authority.")
 @click.option("--engine", help="docker, process or auto.  [default: auto]")
-@click.option("--broker", help="mosquitto, amqtt or auto.  [default: auto]")
+@click.option("--broker", help="mosquitto, edgekit or auto.  [default: auto]")
 @click.option("--broker-port", type=int, help="Port of the local MQTT broker.  [default: 1883]")
 @json_option
 def device(

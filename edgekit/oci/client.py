@@ -73,9 +73,12 @@ class RegistryClient:
         self._backoff = backoff
         self._tokens: dict[str, str] = {}
         self._base = ""
+        # trusts nobody yet: reading all authorities takes longer than a small push over plain HTTP
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._trusting = False
         self._http = httpx.Client(
             timeout=httpx.Timeout(60, connect=10),
-            verify=_tls(reference),
+            verify=self._tls,
             transport=transport,
             trust_env=not self._loopback,
             limits=httpx.Limits(max_connections=8),
@@ -413,6 +416,7 @@ class RegistryClient:
         authorization = self._tokens.get(scope) or self._tokens.get("")
         if authorization and not foreign:
             sent["Authorization"] = authorization
+        self._trust(url)
         request = self._http.build_request(method, url, headers=sent, content=content)
         response = self._http.send(request, stream=True)
         for _hop in range(5):
@@ -425,6 +429,7 @@ class RegistryClient:
             if following.url.netloc != request.url.netloc:
                 following.headers.pop("Authorization", None)
             response.close()
+            self._trust(str(following.url))
             response = self._http.send(following, stream=True)
         return _Answer(response)
 
@@ -442,6 +447,16 @@ class RegistryClient:
             raise self._unreachable(error) from error
         # Go's and nginx's servers answer 400 to plain HTTP on a TLS port
         return secure if response.status_code == 400 else plain
+
+    def _trust(self, url: str) -> None:
+        """Before the first request over TLS, learn the authorities to trust."""
+        if self._trusting or not url.startswith("https:"):
+            return
+        self._tls.load_default_certs()
+        for folder in (Path("/etc/docker/certs.d"), Path.home() / ".docker" / "certs.d"):
+            for certificate in sorted((folder / self.registry).glob("*.crt")):
+                self._tls.load_verify_locations(certificate)
+        self._trusting = True
 
     def _authorize(self, challenge: str, scope: str) -> None:
         """Answer a `WWW-Authenticate` challenge, keeping the outcome for the scope."""
@@ -472,6 +487,7 @@ class RegistryClient:
             ("scope", part) for part in (scope or parameters.get("scope", "")).split(" ") if part
         ]
         credential = self._credential
+        self._trust(realm)
         try:
             if credential and credential.identity_token:
                 form = dict(query) | {
@@ -577,11 +593,3 @@ def _reason(response: httpx.Response) -> str:
         )
     except (ValueError, KeyError, TypeError, AttributeError, httpx.ResponseNotRead):
         return ""
-
-
-def _tls(reference: Reference) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    for folder in (Path("/etc/docker/certs.d"), Path.home() / ".docker" / "certs.d"):
-        for certificate in sorted((folder / reference.registry).glob("*.crt")):
-            context.load_verify_locations(certificate)
-    return context

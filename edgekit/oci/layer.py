@@ -6,12 +6,16 @@ times, umask, the order of a directory, user names - never gets there.
 """
 
 import hashlib
+import os
 import tarfile
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol, cast
@@ -29,6 +33,11 @@ MEDIA_TYPES: dict[Compression, str] = {"gzip": LAYER_GZIP, "zstd": LAYER_ZSTD, "
 _LEVELS: dict[Compression, int] = {"gzip": 6, "zstd": 9, "none": 0}
 # RFC 1952: magic, deflate, no flags, no time, no extra flags, unknown operating system
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_GZIP_BLOCK = 1024 * 1024
+# how many compressed blocks are held back, which bounds the memory
+_GZIP_WAITING = 32
+# RFC 1951: how far back deflate may refer
+_WINDOW = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -208,23 +217,61 @@ class _Plain:
 
 
 class _Gzip:
+    """Compresses blocks of a fixed length side by side, as pigz does.
+
+    Each block has the end of the one before as its dictionary and ends on a byte, so the blocks
+    in a row are one deflate stream. The bytes do not depend on how many threads there are.
+    """
+
     def __init__(self, sink: Sink, level: int) -> None:
         self._sink = sink
-        self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._level = level
         self._crc = 0
         self._length = 0
+        self._rest = bytearray()
+        self._dictionary = b""
+        self._waiting: deque[Future[bytes]] = deque()
         sink.write(_GZIP_HEADER)
 
     def write(self, data: bytes) -> int:
         self._crc = zlib.crc32(data, self._crc)
         self._length += len(data)
-        self._sink.write(self._deflate.compress(data))
+        self._rest += data
+        while len(self._rest) > _GZIP_BLOCK:
+            self._submit(bytes(self._rest[:_GZIP_BLOCK]), last=False)
+            del self._rest[:_GZIP_BLOCK]
         return len(data)
 
     def close(self) -> None:
-        self._sink.write(self._deflate.flush())
+        self._submit(bytes(self._rest), last=True)
+        while self._waiting:
+            self._sink.write(self._waiting.popleft().result())
         self._sink.write(self._crc.to_bytes(4, "little"))
         self._sink.write((self._length & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    def _submit(self, block: bytes, last: bool) -> None:
+        job = _compressors().submit(_deflate, block, self._dictionary, self._level, last)
+        self._waiting.append(job)
+        self._dictionary = block[-_WINDOW:]
+        while len(self._waiting) > _GZIP_WAITING:
+            self._sink.write(self._waiting.popleft().result())
+
+
+def _deflate(block: bytes, dictionary: bytes, level: int, last: bool) -> bytes:
+    deflate = zlib.compressobj(
+        level,
+        zlib.DEFLATED,
+        -zlib.MAX_WBITS,
+        zlib.DEF_MEM_LEVEL,
+        zlib.Z_DEFAULT_STRATEGY,
+        dictionary,
+    )
+    return deflate.compress(block) + deflate.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
+
+
+@cache
+def _compressors() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="gzip")
 
 
 class _Zstd:

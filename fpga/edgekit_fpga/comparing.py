@@ -42,6 +42,10 @@ def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comp
     tensors = {}
     for name, reference in wanted.items():
         ours = seen[name]
+        if ours.shape != reference.shape:
+            raise GraphError(
+                f"{name} has the shape {ours.shape}, in ONNX Runtime {reference.shape}"
+            )
         if reference.dtype.kind == "f":
             differs = ~np.isclose(ours, reference, rtol=1e-5, atol=1e-6)
         else:

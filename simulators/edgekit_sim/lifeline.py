@@ -110,6 +110,7 @@ def containers_of(run: str) -> list[Any]:
     """The containers that carry the label of `run`, or of a run inside it, in any state."""
     import docker
 
+    # the containers keep using it: it closes with the last of them
     client = docker.from_env(timeout=20)
     return [
         container

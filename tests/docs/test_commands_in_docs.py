@@ -33,12 +33,13 @@ def test_a_shown_command_is_one_the_command_takes(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = edgekit
     context = click.Context(edgekit, info_name="edgekit")
-    while isinstance(command, click.Group):
+    while True:
+        _, words, _ = command.make_parser(context).parse_args(words)
+        if not (isinstance(command, click.Group) and words):
+            break
         name, found, words = command.resolve_command(context, words)
         assert found is not None, f"{page}: {line}: no such command as {name}"
-        command = found
-    if "--help" not in words:
-        command.make_parser(context).parse_args(words)
+        command, context = found, click.Context(found, info_name=name, parent=context)
 
 
 def test_the_reference_is_made_from_the_help() -> None:

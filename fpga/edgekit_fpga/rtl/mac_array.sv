@@ -33,7 +33,7 @@ module mac_array #(
   genvar o, i, g;
   generate
     for (o = 0; o < O; o++) begin : g_lane
-      logic [I-1:0][17:0] products;
+      logic [I*18-1:0] products;
       for (i = 0; i < I; i++) begin : g_product
         if (i == 0) begin : g_wide
           logic signed [8:0] a, b;
@@ -41,30 +41,30 @@ module mac_array #(
           assign a = multiply ? factor_a[o] : {data[o][0][7], data[o][0]};
           assign b = multiply ? factor_b[o] : {weights[o][0][7], weights[o][0]};
           assign product = a * b;
-          always_ff @(posedge clk) products[0] <= product;
+          always_ff @(posedge clk) products[17:0] <= product;
         end else begin : g_narrow
           logic signed [7:0] a, b;
           logic signed [15:0] product;
           assign a = multiply ? 8'sd0 : data[o][i];
           assign b = weights[o][i];
           assign product = a * b;
-          always_ff @(posedge clk) products[i] <= {{2{product[15]}}, product};
+          always_ff @(posedge clk) products[i*18+:18] <= {{2{product[15]}}, product};
         end
       end
-      logic [GROUPS-1:0][19:0] partial;
+      logic [GROUPS*20-1:0] partial;
       for (g = 0; g < GROUPS; g++) begin : g_partial
         logic [19:0] total;
         always_comb begin
           total = '0;
           for (int k = 4 * g; k < 4 * g + 4 && k < I; k++)
-            total = total + {{2{products[k][17]}}, products[k]};
+            total = total + {{2{products[k*18+17]}}, products[k*18+:18]};
         end
-        always_ff @(posedge clk) partial[g] <= total;
+        always_ff @(posedge clk) partial[g*20+:20] <= total;
       end
       logic [31:0] total, total_3;
       always_comb begin
         total = '0;
-        for (int k = 0; k < GROUPS; k++) total = total + {{12{partial[k][19]}}, partial[k]};
+        for (int k = 0; k < GROUPS; k++) total = total + {{12{partial[k*20+19]}}, partial[k*20+:20]};
       end
       always_ff @(posedge clk) begin
         total_3 <= total;

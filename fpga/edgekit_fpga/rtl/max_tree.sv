@@ -13,7 +13,7 @@ module max_tree #(
   localparam int GROUPS = (T + 3) / 4;
   logic [GROUPS-1:0][O-1:0][7:0] partial;
   function automatic logic [7:0] larger(logic [7:0] a, logic [7:0] b);
-    return $signed(a) > $signed(b) ? a : b;
+    larger = $signed(a) > $signed(b) ? a : b;
   endfunction
   always_ff @(posedge clk) begin
     for (int o = 0; o < O; o++) begin

@@ -96,7 +96,7 @@ module operand_walker #(
     after.bank    = sum & 8'(B - 1);
     after.address = now.address + whole + (sum >= 8'(B) ? {8'b0, pitch} : 24'd0);
     after.number  = now.number + {10'b0, step};
-    return after;
+    next_row = after;
   endfunction
   row_t row_start, row_output, row_kernel, row_next_output;
   logic [7:0] rotated_top;

@@ -43,7 +43,7 @@ module sequencer #(
 
   // ---- the next instruction's words
   npu_isa::instruction_t next;
-  npu_setup::setup_t next_setup, prepared;
+  npu_setup::setup_t next_setup;
   logic [15:0] program_counter;
   logic [5:0] asked, arrived;       // words, 0 to 32
   logic fetching, asked_1, fetch;
@@ -139,9 +139,8 @@ module sequencer #(
     lookups = (next.table_flag ? 16'(O / L) : 16'd0)
             + (next.add_flag && next.opcode != npu_isa::MUL ? 16'(O / L) : 16'd0);
     turns = requantized ? 16'(O / R) : 16'd1;
-    prepared = next_setup;  // all but `post`, which needs no product
-    prepared.post = lookups > turns ? lookups : turns;
   end
+  always_ff @(posedge clk) next_setup.post <= lookups > turns ? lookups : turns;
 
   // ---- one instruction after the other
   logic ready, layer_busy, go, is_layer, is_load, is_end, known;
@@ -174,7 +173,7 @@ module sequencer #(
       program_counter <= program_counter + 1'b1;
       if (is_layer) begin
         instruction <= next;
-        setup       <= prepared;
+        setup       <= next_setup;
         index       <= program_counter;
         launch      <= 1'b1;
         layer_busy  <= 1'b1;

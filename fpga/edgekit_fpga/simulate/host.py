@@ -23,18 +23,59 @@ PROGRAM, WEIGHTS, REQUANT, TABLES, ACTIVATIONS = range(5)
 WORD_BYTES = 4
 
 
+@dataclass(frozen=True)
+class Load:
+    """Put `data` into a memory from word `address` on."""
+
+    memory: int
+    address: int
+    data: bytes
+
+    def encode(self) -> bytes:
+        """The command for the bench."""
+        head = struct.pack("<4I", 0, self.memory, self.address, len(self.data) // WORD_BYTES)
+        return head + self.data
+
+
+@dataclass(frozen=True)
+class Run:
+    """Start, stream `data` to the program's LOADs, give up after `limit` cycles."""
+
+    limit: int
+    data: bytes
+
+    def encode(self) -> bytes:
+        """The command for the bench."""
+        return struct.pack("<3I", 1, self.limit, len(self.data) // WORD_BYTES) + self.data
+
+
+@dataclass(frozen=True)
+class Read:
+    """Read `count` granules from `address` (bank in bits 24-31, granule below) on."""
+
+    address: int
+    count: int
+
+    def encode(self) -> bytes:
+        """The command for the bench."""
+        return struct.pack("<3I", 2, self.address, self.count)
+
+
 @dataclass
 class Job:
-    """Commands for the bench, and what its answers will be."""
+    """Commands for the NPU, and what its answers will mean."""
 
     board: Board
-    commands: list[bytes] = field(default_factory=list)
+    commands: list[Load | Run | Read] = field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """All commands for the bench."""
+        return b"".join(command.encode() for command in self.commands)
 
     def load(self, memory: int, address: int, data: bytes) -> None:
         """Put `data` into a memory from word `address` on."""
         words = -(-len(data) // WORD_BYTES)
-        self.commands.append(struct.pack("<4I", 0, memory, address, words))
-        self.commands.append(data.ljust(words * WORD_BYTES, b"\0"))
+        self.commands.append(Load(memory, address, data.ljust(words * WORD_BYTES, b"\0")))
 
     def load_program(self, program: Program) -> None:
         """Put a program into instruction, requantization and table memory."""
@@ -53,7 +94,7 @@ class Job:
         """Start, and stream in what the program's LOADs take."""
         words = sum(step.count for step in program.instructions if isinstance(step, isa.Load))
         data = program.weights[program.resident : program.resident + words].tobytes()
-        self.commands.append(struct.pack("<3I", 1, limit, len(data) // WORD_BYTES) + data)
+        self.commands.append(Run(limit, data))
 
     def write_tensor(self, place: Placement, value: Int8) -> None:
         """Put a tensor (C, H, W) where `place` says."""
@@ -69,9 +110,7 @@ class Job:
         """Ask for a tensor's granules; the number of 32-bit words that will come."""
         numbers = np.sort(tensor_numbers(place, self.board).reshape(-1))
         for first, last in _runs(numbers, self.board):
-            self.commands.append(
-                struct.pack("<3I", 2, self._address(int(numbers[first])), last - first)
-            )
+            self.commands.append(Read(self._address(int(numbers[first])), last - first))
         return len(numbers) * self._granule_words
 
     def tensor_of(self, place: Placement, words: bytes) -> Int8:

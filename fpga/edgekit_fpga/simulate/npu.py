@@ -102,7 +102,7 @@ def measure(
             job.write_tensor(program.placements[name], value[element])
         job.run(program, _limit(program, board))
         sizes = [job.read_tensor(program.placements[name]) for name in outputs]
-    answer = Answer(_answer(simulator(board), b"".join(job.commands)))
+    answer = Answer(_answer(simulator(board), job.encode()))
     tensors: dict[str, list[Int8]] = {name: [] for name in outputs}
     spent, starts = [], []
     for _ in range(batch):
@@ -142,7 +142,7 @@ def layers(program: Program, board: Board, inputs: Mapping[str, Int8]) -> dict[s
             job.write_tensor(program.placements[source], value[0])
         job.run(part, _limit(program, board))
         wanted.append((name, job.read_tensor(program.placements[name])))
-    answer = Answer(_answer(simulator(board), b"".join(job.commands)))
+    answer = Answer(_answer(simulator(board), job.encode()))
     made = {}
     for name, size in wanted:
         answer.run()

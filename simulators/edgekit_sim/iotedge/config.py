@@ -9,7 +9,7 @@ from typing import Any, Self
 from edgekit_sim.iotedge.errors import DeviceError
 
 ENGINES = ("auto", "docker", "process")
-BROKERS = ("auto", "mosquitto", "amqtt")
+BROKERS = ("auto", "mosquitto", "edgekit")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DeviceConfig:
         rest: base URL of the hub's REST side; empty for https at the gateway.
         ca: PEM file the hub's certificate is checked with; empty for the system's.
         engine: `docker`, `process`, or `auto` for Docker where one answers.
-        broker: `mosquitto`, `amqtt`, or `auto` for mosquitto where it is on the PATH.
+        broker: `mosquitto`, `edgekit`, or `auto` for mosquitto where it is on the PATH.
         broker_port: port of the local broker on `address`.
         cache: folder for pulled images, shared by devices; empty for one below `state`.
         backoff: seconds before the first restart of a module; doubles up to 32 times that.

@@ -1,4 +1,4 @@
-"""The device's local MQTT broker: mosquitto where there is one, else amqtt in a child process."""
+"""The device's local MQTT broker in a child process: mosquitto, or where none is our own."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ class LocalBroker:
     """A broker on the device's own loopback address.
 
     Args:
-        kind: `mosquitto`, `amqtt` or `auto`.
+        kind: `mosquitto`, `edgekit` or `auto`.
         address: where it listens.
         port: its port.
         folder: where it keeps sessions and queued messages.
@@ -46,8 +46,8 @@ class LocalBroker:
     ) -> None:
         self._program = _mosquitto()
         if kind == "mosquitto" and self._program is None:
-            raise DeviceError("no mosquitto on the PATH", "install it, or use the broker amqtt")
-        self.kind = "mosquitto" if self._program and kind != "amqtt" else "amqtt"
+            raise DeviceError("no mosquitto on the PATH", "install it, or use the broker edgekit")
+        self.kind = "mosquitto" if self._program and kind != "edgekit" else "edgekit"
         self._address, self._port, self._folder = address, port, folder
         self._lifeline = lifeline
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,9 +81,9 @@ class LocalBroker:
             time.sleep(0.02)
 
     def _command(self) -> list[str]:
-        if self.kind == "amqtt":
-            where = [self._address, str(self._port)]
-            return [sys.executable, "-m", "edgekit_sim.iotedge.amqtt_broker", *where]
+        if self.kind == "edgekit":
+            where = [self._address, str(self._port), str(self._folder)]
+            return [sys.executable, "-m", "edgekit_sim.iotedge.mqtt_broker", *where]
         config = self._folder / "mosquitto.conf"
         text = MOSQUITTO.format(address=self._address, port=self._port, folder=self._folder)
         if os.getuid() == 0:

@@ -1,5 +1,6 @@
 """Who may do what: shared access policies, and the keys and certificates of identities."""
 
+import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,6 +115,14 @@ class Gatekeeper:
             raise HubFault(
                 403, "IotHubForbidden", f"policy {policy.name} does not have the right {right}"
             )
+
+    def by_key(self, name: str, key: str) -> Policy | None:
+        """The policy of a name, if `key` is one of its keys; None otherwise."""
+        policy = self.policies.get(name)
+        if policy is None:
+            return None
+        genuine = [hmac.compare_digest(one.encode(), key.encode()) for one in policy.keys]
+        return policy if any(genuine) else None
 
     def device(
         self, device_id: str, module_id: str, password: str | None, chain: tuple[bytes, ...]

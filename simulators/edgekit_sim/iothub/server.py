@@ -108,6 +108,7 @@ class Server:
             self.hub.provisioning.hub = addresses[0]
             self.hub.start(self._fail)
             stack.push_async_callback(self.hub.stop)
+            stack.callback(self._nodes.close)
             await self.hub.store.committed()
             await self._serve_http(stack, context)
             await self._serve_mqtt(stack, context)

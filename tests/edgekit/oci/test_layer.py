@@ -57,6 +57,28 @@ def test_gzip_reads_and_its_header_has_no_time(blobs):
     assert layer.descriptor.media_type == LAYER_GZIP
 
 
+@pytest.mark.parametrize("length", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 5 * 2**20 + 7])
+def test_blocks_compressed_side_by_side_are_one_stream(blobs, length):
+    content = bytes(index * index % 251 for index in range(1000)) * (length // 1000 + 1)
+    layer = write_layer([Entry("data", content=content[:length])], blobs)
+    data = blobs.path(layer.descriptor.digest).read_bytes()
+    assert digest_of(gzip.decompress(data)) == layer.diff_id
+    # the dictionary of the block before is used: the content repeats
+    assert len(data) < 1000 + length // 50
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_threads(blobs, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from edgekit.oci import layer as module
+
+    content = bytes(range(256)) * 20_000
+    expected = write_layer([Entry("data", content=content)], blobs)
+    with ThreadPoolExecutor(1) as one:
+        monkeypatch.setattr(module, "_compressors", lambda: one)
+        assert write_layer([Entry("data", content=content)], blobs) == expected
+
+
 def test_zstd_reads(blobs):
     layer = write_layer(ENTRIES, blobs, "zstd")
     data = blobs.path(layer.descriptor.digest).read_bytes()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -102,6 +103,18 @@ def test_another_model_costs_its_layer_alone(store, model):
     before = {each.digest for each in build(model(), store).layers}
     built = build(model(b"better weights", 2), store)
     assert [each.name for each in built.layers if each.digest not in before] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [(bytes(10_000), "tar+gzip"), (random.Random(0).randbytes(10_000), "tar")],
+)
+def test_a_model_that_does_not_compress_is_stored_as_it_is(store, model, content, media_type):
+    built = build(model(content), store, platforms=(AMD64,))
+    manifest = manifests_of(built.blobs, built.root)[AMD64]
+    assert manifest.layers[-1].media_type == f"application/vnd.oci.image.layer.v1.{media_type}"
+    found = layer_file(built.blobs, layer(built, "model"), "opt/edgekit/model/model.onnx")
+    assert found == content
 
 
 def test_the_plan_changes_with_what_goes_in(store, model):

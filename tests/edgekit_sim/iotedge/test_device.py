@@ -16,7 +16,7 @@ from edgekit_sim.lifeline import Lifeline, processes_of
 
 Eventually = Callable[..., Any]
 
-BROKERS = [pytest.param("mosquitto", marks=pytest.mark.needs("mosquitto")), "amqtt"]
+BROKERS = [pytest.param("mosquitto", marks=pytest.mark.needs("mosquitto")), "edgekit"]
 
 
 def feed(device: EdgeDevice, numbers: range) -> None:

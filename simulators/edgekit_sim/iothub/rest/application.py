@@ -6,6 +6,7 @@ from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.rest import (
     configurations,
+    consumer_groups,
     digitaltwins,
     edgekit,
     identities,
@@ -27,6 +28,7 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
     for part in (
         twins,
         configurations,
+        consumer_groups,
         identities,
         messages,
         uploads,
