@@ -82,7 +82,7 @@ class HubHandle(HubClient):
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                env={**os.environ, "PYTHONPATH": python_path()},
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -142,7 +142,7 @@ def start_hub(
         yield handle
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Where the child finds this package, wherever we were imported from."""
     package = Path(next(iter(edgekit_sim.__path__))).parent
     return os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
