@@ -1,6 +1,8 @@
 """How busy the NPU's multipliers are on the four MLPerf Tiny nets, and how fast the tools are.
 
-Cycles count from start to done, host transfer apart. Run from the checkout's root:
+Cycles count from start to done, host transfer apart: estimated by the compiler, and measured in the
+RTL, which must give the interpreter's outputs (the first run builds its simulator). Run from the
+checkout's root:
 
     python benchmarks/npu.py [--board ecp5-85f]
 """
@@ -15,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import onnx
 
 from benchmarks.tiny_nets import NETS, int8_net, samples
-from edgekit_fpga import compare, compile_model, run
+from edgekit_fpga import compare, compile_model, run, simulate
 
 
 def measure(name: str, board: str) -> None:
-    """Compile one net, compare it with ONNX Runtime, and print a line."""
+    """Compile one net, compare it with ONNX Runtime and the RTL, and print a line."""
     model = int8_net(name)
     begin = time.perf_counter()
     package = compile_model(model, board)
@@ -30,11 +32,18 @@ def measure(name: str, board: str) -> None:
     run(package, inputs)
     rate = 32 / (time.perf_counter() - begin)
     result = compare(package, model, {key: value[:4] for key, value in inputs.items()})
-    macs, cycles = package.manifest["macs"], package.manifest["cycles"]["total"]
-    busy = macs / (package.board.array.macs * cycles)
+    one = {key: value[:1] for key, value in inputs.items()}
+    simulate.run(package, one)
+    begin = time.perf_counter()
+    _, (measured,) = simulate.run(package, one)
+    simulating = time.perf_counter() - begin
+    rtl = simulate.compare(package, one)
+    macs, estimated = package.manifest["macs"], package.manifest["cycles"]["total"]
+    busy = macs / (package.board.array.macs * measured)
     print(
-        f"{name:18}{macs:>12,}{cycles:>10,}{100 * busy:>8.1f}%{compiling:>9.2f} s{rate:>9.0f}/s"
-        f"{result.compared:>12,}{result.mismatches:>8,}"
+        f"{name:17}{macs:>11,}{estimated:>10,}{measured:>10,}{100 * busy:>7.1f}%"
+        f"{compiling:>8.2f} s{rate:>8.0f}/s{simulating:>6.2f} s"
+        f"{result.compared + rtl.compared:>11,}{result.mismatches + rtl.mismatches:>7,}"
     )
 
 
@@ -44,8 +53,8 @@ def main() -> None:
     parser.add_argument("--board", default="ecp5-85f")
     board = parser.parse_args().board
     print(
-        f"{board:18}{'MACs':>12}{'cycles':>10}{'use':>9}{'compile':>11}{'interpret':>11}"
-        f"{'compared':>12}{'differ':>8}"
+        f"{board:17}{'MACs':>11}{'estimated':>10}{'measured':>10}{'use':>8}"
+        f"{'compile':>10}{'interpret':>10}{'RTL':>8}{'compared':>11}{'differ':>7}"
     )
     for name in NETS:
         measure(name, board)
