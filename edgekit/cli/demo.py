@@ -87,17 +87,17 @@ class Stages:
             say(f"{label}: {time.monotonic() - began:.1f} s")
             return
         bars = self._bars
-        task = bars.add_task(label, total=total)
+        task = bars.add_task(label, total=total, found="")
         yield lambda step: bars.advance(task, step)
         filled = total or 1
         bars.update(task, total=filled, completed=filled)
 
     def found(self, text: str) -> None:
-        """A line above the bars, or in the log."""
+        """Beside the bar of the newest stage, or a line in the log."""
         if self._bars is None:
             say(f"  {text}")
         else:
-            self._bars.console.print(f"  {text}", highlight=False)
+            self._bars.update(self._bars.task_ids[-1], found=text)
 
 
 def _bars() -> "Progress":
@@ -107,7 +107,8 @@ def _bars() -> "Progress":
     return Progress(
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=12),
         TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[found]}", markup=True),
         console=Console(stderr=True),
     )

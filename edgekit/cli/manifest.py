@@ -145,7 +145,8 @@ def check(file: Path, as_json: bool) -> int:
         for group, finding in found:
             where = f"{group}: {finding.path}" if group else finding.path
             click.echo(f"{finding.severity}: {where}: {finding.message}")
-        say(f"{file}: {errors} errors, {len(found) - errors} warnings")
+        warnings = len(found) - errors
+        say(f"{file}: {_counted(errors, 'error')}, {_counted(warnings, 'warning')}")
     return 1 if errors else 0
 
 
@@ -228,3 +229,7 @@ def print_changes(changes: "list[Change]") -> None:
 def _short(value: Any) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -342,6 +342,44 @@ def gc(days: float, dry_run: bool, as_json: bool) -> None:
     )
 
 
+@model.command(name="export")
+@click.argument("archive", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+def export_all(archive: Path, as_json: bool) -> None:
+    """Write everything that is registered to one file.
+
+    Models with their files, tags, aliases and history; images and FPGA packages made from them.
+
+    \b
+    Examples:
+      edgekit model export registry.tar
+    """
+    count = open_registry().export_archive(archive)
+    if as_json:
+        print_json({"path": str(archive), "versions": count, "bytes": archive.stat().st_size})
+    else:
+        click.echo(f"Wrote {archive}  {count} versions  {archive.stat().st_size:,} bytes")
+
+
+@model.command(name="import")
+@click.argument("archive", type=FILE)
+@json_option
+def import_all(archive: Path, as_json: bool) -> None:
+    """Take in everything from such a file.
+
+    All of it or, where a model of the same name is here already or the file is damaged, nothing.
+
+    \b
+    Examples:
+      edgekit model import registry.tar
+    """
+    count = open_registry(create=True).import_archive(archive)
+    if as_json:
+        print_json({"path": str(archive), "versions": count})
+    else:
+        click.echo(f"Took in {count} versions from {archive}")
+
+
 @model.command()
 @click.argument("ref")
 @click.option(

@@ -10,7 +10,7 @@ from edgekit.cli.output import json_option, print_json, print_table, say
 from edgekit.cli.registered import FILE, LABEL, labels, open_registry
 
 if TYPE_CHECKING:
-    from edgekit.quantize import Report
+    from edgekit.quantize import LayerError, Recipe, Report
     from edgekit.registry import ModelVersion
 
 
@@ -27,6 +27,26 @@ if TYPE_CHECKING:
 )
 @click.option("--name", help="Name to register it under.  [default: NAME-int8]")
 @click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Tag the new version.")
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "percentile", "entropy"]),
+    default="minmax",
+    show_default=True,
+    help="How an activation's range comes from what it took in calibration.",
+)
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 100, min_open=True),
+    default=99.99,
+    show_default=True,
+    help="Share of the values that --method percentile keeps.",
+)
+@click.option("--equalize", is_flag=True, help="Bring channels to one range first: for MobileNets.")
+@click.option(
+    "--correct-bias", is_flag=True, help="Take the mean error of rounded weights from the biases."
+)
+@click.option("--power-of-two", is_flag=True, help="Only scales that are powers of two.")
+@click.option("--layers", "by_layer", is_flag=True, help="Show the error of each layer.")
 @json_option
 def quantize(
     ref: str,
@@ -34,6 +54,12 @@ def quantize(
     test: Path | None,
     name: str | None,
     tags: Sequence[str],
+    method: str,
+    percentile: float,
+    equalize: bool,
+    correct_bias: bool,
+    power_of_two: bool,
+    by_layer: bool,
     as_json: bool,
 ) -> None:
     """Make an int8 version and measure it.
@@ -45,10 +71,11 @@ def quantize(
     Examples:
       edgekit model quantize digits --calibration calibration.npz --test test.npz
       edgekit model quantize digits:3 --calibration calibration.npz --name digits-small
+      edgekit model quantize mobile --calibration c.npz --equalize --correct-bias --layers
     """
     import tempfile
 
-    from edgekit.quantize import compare, load_split
+    from edgekit.quantize import Recipe, compare, layer_errors, load_split
     from edgekit.quantize import quantize as to_int8
     from edgekit.registry import ModelRef
 
@@ -58,7 +85,8 @@ def quantize(
     floating = registry.model_file(source.ref).read_bytes()
     observed, _ = load_split(calibration)
     judged, truth = load_split(test) if test else (observed, None)
-    int8 = to_int8(floating, observed)
+    recipe = Recipe(method, percentile, equalize, correct_bias, power_of_two)
+    int8 = to_int8(floating, observed, recipe)
     report = compare(floating, int8, judged, truth)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
@@ -67,13 +95,22 @@ def quantize(
             file,
             name or f"{source.name}-int8",
             tags=wanted_tags,
-            properties=_measured(report),
+            properties=_measured(report, recipe),
             parent=source.ref,
         )
     if as_json:
-        print_json({"model": registered.as_dict(), "report": report.as_dict()})
-    else:
-        _print_report(source, registered, report, on_test=test is not None)
+        errors = layer_errors(floating, int8, judged, recipe)
+        print_json(
+            {
+                "model": registered.as_dict(),
+                "report": report.as_dict(),
+                "layers": [error.as_dict() for error in errors],
+            }
+        )
+        return
+    _print_report(source, registered, report, on_test=test is not None)
+    if by_layer:
+        _print_layers(layer_errors(floating, int8, judged, recipe))
 
 
 @click.command()
@@ -117,9 +154,30 @@ def profile(ref: str, inputs: Path | None, threads: int, as_json: bool) -> None:
         click.echo(f"{label + ':':<10}{text}")
 
 
-def _measured(report: "Report") -> dict[str, str]:
+def _print_layers(errors: "list[LayerError]") -> None:
+    print_table(
+        "Error of each tensor (signal to error in dB; the rest in steps of int8 and percent)",
+        ["Tensor", "Operator", "dB", "Largest", "Cut off"],
+        [
+            (
+                error.tensor,
+                error.operator,
+                f"{error.sqnr:.1f}",
+                f"{error.largest:.1f}",
+                f"{error.saturated:.3%}",
+            )
+            for error in errors
+        ],
+    )
+
+
+def _measured(report: "Report", recipe: "Recipe") -> dict[str, str]:
     """What of a report stays with the version; latencies are this machine's and do not."""
-    measured = {"quantization": "int8", "agreement": f"{report.agreement:.6g}"}
+    measured = {
+        "quantization": "int8",
+        "quantization.recipe": recipe.summary,
+        "agreement": f"{report.agreement:.6g}",
+    }
     if report.int8_accuracy is not None:
         measured["accuracy"] = f"{report.int8_accuracy:.6g}"
     return measured

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgekit.cli.output import json_option, say
+from edgekit.cli.sim_hub_look import device, events, invoke, twin
 
 
 @click.group(invoke_without_command=True)
@@ -24,6 +25,13 @@ from edgekit.cli.output import json_option, say
 )
 @click.option("--hostname", default=None, help="The hub's name in tokens.")
 @click.option("--https-port", type=int, default=None, help="Port of the REST API; 0: a free one.")
+@click.option(
+    "--tier",
+    type=click.Choice(["none", "free", "s1", "s2", "s3"]),
+    default="none",
+    show_default=True,
+    help="Keep the rates of a tier of the real service.",
+)
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends.")
 @json_option
 @click.pass_context
@@ -35,19 +43,27 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
       edgekit sim hub --state .hub
       edgekit sim hub --bind auto --json
       edgekit sim hub --bind 127.0.0.1 --bind 172.17.0.1    for containers, too
+      edgekit sim hub events --follow
     """
     if ctx.invoked_subcommand is not None:
         return
     from edgekit_sim.iothub.__main__ import run
     from edgekit_sim.iothub.server import HUB_NAME, Settings
+    from edgekit_sim.iothub.uploads import storage_of_environment
 
     settings = Settings(
         state=options["state"],
         bind=options["bind"],
         hostname=options["hostname"] or HUB_NAME,
         https_port=options["https_port"],
+        tier=options["tier"],
+        storage=storage_of_environment(),
     )
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)
+
+
+for command in (device, events, invoke, twin):
+    hub.add_command(command)
 
 
 def _print_json(description: dict[str, Any]) -> None:

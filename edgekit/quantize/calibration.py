@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +11,38 @@ import numpy.typing as npt
 import onnx
 
 from edgekit.errors import QuantizeError
+from edgekit.quantize.histogram import Histogram
 from edgekit.quantize.runtime import Tensors, run, session
 
 BATCH = 32
+METHODS = ("minmax", "percentile", "entropy")
 
 Ranges = dict[str, tuple[float, float]]
 
 
-def observe(model: onnx.ModelProto, calibration: Tensors) -> Ranges:
-    """The least and the greatest value each float tensor of the graph takes.
+def observe(
+    model: onnx.ModelProto,
+    calibration: Tensors,
+    *,
+    method: str = "minmax",
+    percentile: float = 99.99,
+) -> Ranges:
+    """The range each float tensor of the graph needs.
 
     Args:
         model: a float graph.
         calibration: for each graph input an array [N, ...] of real inputs.
+        method: one of `METHODS`: `minmax` keeps every value, `percentile` the given share of them,
+            `entropy` chooses the limits that lose least information.
+        percentile: in percent, for that method.
 
     Raises:
         QuantizeError: the inputs are not the graph's, are empty, or make it yield NaN or infinity.
     """
     check_inputs(model, calibration)
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    constants = {initializer.name for initializer in model.graph.initializer}
-    inner = [name for node in model.graph.node for name in node.output if name]
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    running = session(watched.SerializeToString(), optimize=False)
-
     ranges: Ranges = {}
-    for batch in batches(calibration):
-        for name, value in {**batch, **run(running, batch)}.items():
-            if name in constants or not np.issubdtype(value.dtype, np.floating) or not value.size:
-                continue
+    for values in _activations(model, calibration):
+        for name, value in values.items():
             low, high = float(value.min()), float(value.max())
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise QuantizeError(
@@ -50,7 +51,43 @@ def observe(model: onnx.ModelProto, calibration: Tensors) -> Ranges:
                 )
             least, greatest = ranges.get(name, (low, high))
             ranges[name] = min(least, low), max(greatest, high)
+    if method != "minmax":
+        ranges |= _narrowed(model, calibration, ranges, method, percentile)
     return ranges
+
+
+def _activations(
+    model: onnx.ModelProto, calibration: Tensors
+) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+    """Every float tensor but the constants, for one batch after the other."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    del watched.graph.output[:]
+    constants = {initializer.name for initializer in model.graph.initializer}
+    inner = [name for node in model.graph.node for name in node.output if name]
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    running = session(watched.SerializeToString(), optimize=False)
+    for batch in batches(calibration):
+        yield {
+            name: value
+            for name, value in {**batch, **run(running, batch)}.items()
+            if name not in constants and np.issubdtype(value.dtype, np.floating) and value.size
+        }
+
+
+def _narrowed(
+    model: onnx.ModelProto, calibration: Tensors, seen: Ranges, method: str, percentile: float
+) -> Ranges:
+    """The ranges that histograms of a second run suggest."""
+    histograms = {name: Histogram(*limits) for name, limits in seen.items()}
+    for values in _activations(model, calibration):
+        for name, value in values.items():
+            histograms[name].add(value)
+    return {
+        name: histogram.entropy() if method == "entropy" else histogram.percentile(percentile)
+        for name, histogram in histograms.items()
+        if histogram.low < histogram.high
+    }
 
 
 def load_split(

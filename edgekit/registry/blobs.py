@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgekit.errors import RegistryError
 from edgekit.registry.database import explained
@@ -78,12 +78,22 @@ class BlobStore:
         Raises:
             RegistryError: the source cannot be read or the copy not written.
         """
+        with (
+            explained(f"copying {source}"),
+            source.open("rb") as reading,
+            self.incoming_stream(reading, str(source)) as incoming,
+        ):
+            yield incoming
+
+    @contextmanager
+    def incoming_stream(self, source: IO[bytes], name: str) -> Iterator[Incoming]:
+        """As `incoming`, from a file that is open; `name` is what messages call it."""
         folder = Path(self._root if self._local else self._cache) / _INCOMING
-        with explained(f"copying {source}"):
+        with explained(f"copying {name}"):
             folder.mkdir(parents=True, exist_ok=True)
         copy = folder / secrets.token_hex(16)
         try:
-            with explained(f"copying {source}"):
+            with explained(f"copying {name}"):
                 digest, size = _copy(source, copy)
             yield Incoming(copy, digest, size)
         finally:
@@ -222,7 +232,8 @@ def copy_verified(source: Path, target: Path, digest: str) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with explained(f"writing {target}"):
-            found, _size = _copy(source, temporary)
+            with source.open("rb") as reading:
+                found, _size = _copy(reading, temporary)
             if found != digest:
                 raise RegistryError(f"the stored file {source} changed while it was copied")
             temporary.replace(target)
@@ -231,11 +242,11 @@ def copy_verified(source: Path, target: Path, digest: str) -> None:
             temporary.unlink()
 
 
-def _copy(source: Path, target: Path) -> tuple[str, int]:
-    """Copy a file and flush it to disk; its digest and size."""
+def _copy(reading: IO[bytes], target: Path) -> tuple[str, int]:
+    """Copy what is left of a file and flush it to disk; its digest and size."""
     hashing = hashlib.new(_ALGORITHM)
     size = 0
-    with source.open("rb") as reading, target.open("xb") as writing:
+    with target.open("xb") as writing:
         while chunk := reading.read(_CHUNK):
             hashing.update(chunk)
             writing.write(chunk)

@@ -29,13 +29,7 @@ def read_signature(path: Path, shown: Path | None = None) -> Signature:
         ModelError: it is no valid ONNX, too large, or has parts of itself in other files.
     """
     name = shown or path
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ModelError(
-            f"{name} has {size:,} bytes; an ONNX file has at most {MAX_BYTES:,}",
-            hint="an ONNX graph this large keeps its weights in other files, "
-            "which the registry does not hold; quantize or prune it first",
-        )
+    check_size(path)
     model = _load(path, name)
     _refuse_other_files(model, name)
     try:
@@ -49,6 +43,20 @@ def read_signature(path: Path, shown: Path | None = None) -> Signature:
         tuple(_spec(value) for value in model.graph.input if value.name not in constants),
         tuple(_spec(value) for value in model.graph.output),
     )
+
+
+def check_size(path: Path) -> None:
+    """Hold that the file is not too large to be an ONNX file; it is not read.
+
+    Raises:
+        ModelError: it is.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ModelError(
+            f"{path} has {size:,} bytes; an ONNX file has at most {MAX_BYTES:,}",
+            hint="register it with its --framework, or make it smaller",
+        )
 
 
 def _load(path: Path, name: Path) -> onnx.ModelProto:

@@ -91,11 +91,13 @@ class Registry:
             parent = self.get(parent).ref
         if not path.is_file():
             raise ModelError(f"there is no file {path}", hint="name the model's file")
+        if framework == ONNX:
+            from edgekit.registry.onnxfile import check_size, read_signature  # slow to import
+
+            check_size(path)  # before it is copied
         with self._blobs.incoming(path) as incoming:
             signature = Signature((), ())
             if framework == ONNX:
-                from edgekit.registry.onnxfile import read_signature  # slow to import
-
                 signature = read_signature(incoming.path, shown=path)
             self._blobs.put(incoming)
         with self._database.writing() as connection:
@@ -237,6 +239,29 @@ class Registry:
         with self._database.writing() as connection:
             version_id = versions.find_id(connection, ModelRef(name, alias=alias))
             aliases.remove(connection, version_id, alias)
+
+    def export_archive(self, target: Path) -> int:
+        """Write everything to one file; the number of versions in it, deleted ones included.
+
+        Raises:
+            RegistryError: a stored file is missing or damaged, or `target` cannot be written.
+        """
+        from edgekit.registry.archive import export_registry  # slow to import
+
+        record = export_registry(self._database, self._blobs, target)
+        return sum(1 for _ in record.versions())
+
+    def import_archive(self, source: Path) -> int:
+        """Take in everything from an archive, or nothing; the number of versions.
+
+        Raises:
+            RegistryError: it is no archive, or is damaged.
+            Conflict: a model of a name in it is here already.
+        """
+        from edgekit.registry.archive import import_registry  # slow to import
+
+        record = import_registry(self._database, self._blobs, source)
+        return sum(1 for _ in record.versions())
 
     def collect_garbage(
         self,

@@ -13,12 +13,13 @@ from edgekit_fpga.running import run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgekit_fpga.boards import Board
     from edgekit_fpga.comparing import Comparison
 
 __all__ = ["Package", "compare", "compile_model", "read_package", "run"]
 
 
-def compile_model(model: bytes, board: str = "ecp5-85f") -> Package:
+def compile_model(model: bytes, board: "str | Board" = "ecp5-85f") -> Package:
     """Compile an int8 ONNX model for a board; see `edgekit_fpga.compiler.compile_model`."""
     from edgekit_fpga.compiler import compile_model as compile_
 

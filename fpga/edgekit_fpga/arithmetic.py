@@ -81,15 +81,24 @@ def round_fixed(values: Int64, fraction: NDArray[np.integer] | int) -> Int64:
 
 
 def requantize(
-    total: Int64, mantissa: Int64, shift: Int64, zero_point: int, low: int, high: int
+    total: Int64,
+    mantissa: Int64 | np.int64,
+    shift: Int64 | np.int64,
+    zero_point: int,
+    low: int,
+    high: int,
 ) -> Int8:
     """The requantizer in integers: `total` is accumulator + bias, channels on the last axis."""
-    rounded = round_fixed(total * mantissa, shift)
+    rounded = round_fixed(np.asarray(total * mantissa), np.asarray(shift))
     return np.clip(rounded + zero_point, low, high).astype(np.int8)
 
 
 def float_requantize(
-    total: NDArray[np.generic], multiplier: Float32, zero_point: int, low: int, high: int
+    total: NDArray[np.generic],
+    multiplier: Float32 | np.float32,
+    zero_point: int,
+    low: int,
+    high: int,
 ) -> Int8:
     """The requantizer through float32: clamp(rne(f32(f32(total) * multiplier)) + zero point)."""
     product: Float32 = total.astype(np.float32)

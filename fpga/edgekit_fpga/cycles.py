@@ -1,9 +1,10 @@
 """The cycle model of docs/npu-isa.md: what each instruction costs on an array."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from edgekit_fpga import isa
-from edgekit_fpga.boards import Array
+from edgekit_fpga.boards import Array, Board
 
 # fetching and decoding the next instruction: a layer never takes less
 FETCH_CYCLES = 36
@@ -25,6 +26,25 @@ def cycles(instruction: isa.Instruction, array: Array) -> int:
     if instruction.pool:
         work += instruction.out_granules
     return max(work + array.latency, FETCH_CYCLES)
+
+
+def program_cycles(program: Sequence[isa.Instruction], board: Board) -> list[int]:
+    """Cycles of each instruction of a program, waiting for streamed weights included.
+
+    LOADs take the link one after the other, each from when its turn in the program comes.
+    """
+    made = []
+    now = landed = 0
+    for instruction in program:
+        spent = cycles(instruction, board.array)
+        if isinstance(instruction, isa.Load):
+            bytes_in = instruction.count * board.array.word_bytes
+            landed = max(now, landed) + ceil_div(bytes_in, board.link.bytes_per_cycle)
+        elif isinstance(instruction, isa.Layer) and instruction.wait:
+            spent += max(landed - now, 0)
+        now += spent
+        made.append(spent)
+    return made
 
 
 def _work(layer: isa.Layer, array: Array) -> int:

@@ -110,7 +110,7 @@ class Machine:
             assert isinstance(instruction, isa.Layer)
             made = self._layer(index, instruction, memory, weights)
             if observe is not None:
-                self._observe(step, made, observe)
+                self._observe(step, made, memory, observe)
             step += 1
         return {name: self._fetch(memory, places[name]) for name in outputs}
 
@@ -306,12 +306,20 @@ class Machine:
         return limited.astype(np.int8)
 
     def _observe(
-        self, step: int, made: Mapping[str, Int8], observe: Callable[[str, Int8], None]
+        self,
+        step: int,
+        made: Mapping[str, Int8],
+        memory: Int8,
+        observe: Callable[[str, Int8], None],
     ) -> None:
         trace = self.program.traces[step]
+        last = trace.pool or trace.add or trace.table or trace.own
         for kind, value in made.items():
             name = getattr(trace, kind)
-            if name:
+            if name == last and name in self.program.placements:
+                # a layer in parts makes the whole tensor only in memory
+                observe(name, self._fetch(memory, self.program.placements[name]))
+            elif name:
                 observe(name, value.transpose(0, 3, 1, 2))
 
 

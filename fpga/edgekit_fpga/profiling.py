@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgekit_fpga import isa
-from edgekit_fpga.cycles import cycles
+from edgekit_fpga.cycles import program_cycles
 from edgekit_fpga.package import Package
 
 
@@ -29,26 +29,33 @@ def profile(package: Package) -> list[LayerProfile]:
     """The profile of every instruction that computes."""
     program, array, lanes = package.program, package.board.array, package.board.array.output_lanes
     tensors = package.manifest["tensors"]
-    layers = [step for step in program.instructions if isinstance(step, isa.Layer)]
+    spent = program_cycles(program.instructions, package.board)
+    layers = [
+        (step, cost)
+        for step, cost in zip(program.instructions, spent, strict=True)
+        if isinstance(step, isa.Layer)
+    ]
     made = []
-    for layer, trace in zip(layers, program.traces, strict=True):
+    # a layer in parts has its names on the last; the parts before make whole granules
+    for (layer, cost), trace in zip(layers, program.traces, strict=True):
         own = trace.own or trace.table or trace.add or trace.pool
-        channels, height, width = tensors[own]["shape"]
-        macs = _macs(package, layer, channels)
-        cost = cycles(layer, array)
-        last = trace.pool or trace.add or trace.table or trace.own
+        channels = layer.out_granules * lanes
+        if own:
+            channels -= -tensors[own]["shape"][0] % lanes
+        height, width = layer.out_height, layer.out_width
+        written = 1 if layer.pool else height * width
         held = layer.in_height * layer.in_width * layer.in_granules
-        held += tensors[last]["shape"][1] * tensors[last]["shape"][2] * layer.out_granules
-        held += layer.out_height * layer.out_width * layer.out_granules * layer.add
+        held += written * layer.out_granules
+        held += height * width * layer.out_granules * layer.add
         words = layer.out_granules * layer.steps
         made.append(
             LayerProfile(
                 trace.node,
                 " ".join([layer.NAME, *(flag for flag in _FLAGS if getattr(layer, flag))]),
                 f"{channels}x{height}x{width}",
-                macs,
+                trace.macs,
                 cost,
-                macs / (array.macs * cost),
+                trace.macs / (array.macs * cost),
                 words * array.word_bytes,
                 held * lanes,
             )
@@ -57,21 +64,3 @@ def profile(package: Package) -> list[LayerProfile]:
 
 
 _FLAGS = ("table", "add", "pool")
-
-
-def _macs(package: Package, layer: isa.Layer, channels: int) -> int:
-    outputs = layer.out_height * layer.out_width * channels
-    taps = layer.kernel_height * layer.kernel_width
-    if isinstance(layer, isa.Depthwise) or (isinstance(layer, isa.Conv) and layer.advance):
-        return outputs * taps
-    if isinstance(layer, isa.Pack):
-        return outputs * taps * layer.channels
-    if isinstance(layer, isa.Conv):
-        inputs = [
-            place.channels
-            for place in package.program.placements.values()
-            if (place.base, place.row, place.pixel) == (layer.in_base, layer.in_row, layer.in_pixel)
-            and (place.height, place.width) == (layer.in_height, layer.in_width)
-        ]
-        return outputs * taps * inputs[0]
-    return 0

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from edgekit_sim.lifeline import LABEL
+
 DEMO = [sys.executable, "-m", "edgekit", "demo"]
 
 
@@ -66,20 +68,18 @@ def _gone(marker: str, seconds: float = 30) -> list[str]:
     return left
 
 
-@pytest.mark.parametrize("stage", ["build the image", "roll out", "cut"])
-@pytest.mark.parametrize("whole_group", [False, True])
-@pytest.mark.timeout(300)
-def test_a_killed_demo_leaves_nothing(
-    stage: str, whole_group: bool, environment: dict[str, str], tmp_path: Path
-) -> None:
-    marker = f"{tmp_path.name}-{whole_group}"
-    log = tmp_path / "log"
+def _kill_at(
+    stage: str, engine: str, whole_group: bool, environment: dict[str, str], folder: Path
+) -> str:
+    """Start the demo, kill it when it reports `stage`; returns the mark of all its processes."""
+    mark = f"{folder.name}-{time.time_ns()}"
+    log = folder / "log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [*DEMO, "--engine", "process"],
+            [*DEMO, "--engine", engine],
             stdout=out,
             stderr=out,
-            env={**environment, "EDGEKIT_TEST_MARK": marker},
+            env={**environment, "EDGEKIT_TEST_MARK": mark},
             start_new_session=True,
         )
         while stage not in log.read_text() and process.poll() is None:
@@ -90,4 +90,35 @@ def test_a_killed_demo_leaves_nothing(
         else:
             process.kill()
         process.wait()
-    assert _gone(marker) == []
+    return mark
+
+
+@pytest.mark.parametrize(
+    ("stage", "whole_group"),
+    [("push the image", False), ("roll out", True), ("receive in the hub", False)],
+)
+@pytest.mark.timeout(300)
+def test_a_killed_demo_leaves_no_process(
+    stage: str, whole_group: bool, environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert _gone(_kill_at(stage, "process", whole_group, environment, tmp_path)) == []
+
+
+@pytest.mark.needs("docker")
+@pytest.mark.timeout(300)
+def test_a_killed_demo_leaves_no_container(environment: dict[str, str], tmp_path: Path) -> None:
+    before = _containers()
+    mark = _kill_at("receive in the hub", "docker", True, environment, tmp_path)
+    assert _gone(mark) == []
+    assert _containers() <= before
+
+
+def _containers() -> set[str]:
+    """Every container that a run of edgekit labelled, in any state."""
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(listed.stdout.split())

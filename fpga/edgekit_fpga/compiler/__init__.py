@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from edgekit_fpga import isa
-from edgekit_fpga.boards import load_board
+from edgekit_fpga.boards import Board, load_board
 from edgekit_fpga.compiler import ir, passes
-from edgekit_fpga.compiler.allocate import allocate
+from edgekit_fpga.compiler.allocate import allocate, lifetimes
 from edgekit_fpga.compiler.emit import emit
 from edgekit_fpga.compiler.importer import Imported, import_model
 from edgekit_fpga.compiler.proof import Proof, prove
-from edgekit_fpga.cycles import cycles
+from edgekit_fpga.compiler.views import lay_out
+from edgekit_fpga.cycles import program_cycles
 from edgekit_fpga.package import FORMAT, Package, digests
 from edgekit_fpga.program import Program
 
@@ -20,37 +21,44 @@ log = logging.getLogger(__name__)
 
 Pass = Callable[[ir.Graph], ir.Graph]
 
-# every pass leaves the values of all tensors that remain as they were; tests execute them all
-PASSES: tuple[tuple[str, Pass], ...] = (
-    ("fold", passes.fold),
-    ("expand-groups", passes.expand_groups),
-    ("order", passes.order),
-    ("fuse", passes.fuse),
-)
+
+def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
+    """The passes between import and allocation, in order, by name.
+
+    Each leaves the values of all tensors that remain as they were: executing the graph
+    (`compiler.execute`) before and after must agree.
+    """
+    return (
+        ("fold", passes.fold),
+        ("expand-groups", passes.expand_groups),
+        ("views", lambda graph: lay_out(graph, board.array.output_lanes)),
+        ("order", passes.order),
+        ("fuse", passes.fuse),
+    )
 
 
-def compile_model(model: bytes, board: str = "ecp5-85f") -> Package:
+def compile_model(model: bytes, board: str | Board = "ecp5-85f") -> Package:
     """Compile an int8 ONNX model (QOperator or QDQ) for a board.
 
     Args:
         model: the ONNX file's bytes.
-        board: the name of a board that comes with edgekit.
+        board: the name of a board that comes with edgekit, or a board of your own.
 
     Raises:
         GraphError: no ONNX model, or (`Refused`) one with nodes the NPU cannot run.
         BoardError: no such board, or the model does not fit it.
     """
-    target = load_board(board)
+    target = load_board(board) if isinstance(board, str) else board
     imported = import_model(model)
     graph = imported.graph
-    for name, transform in PASSES:
+    for name, transform in passes_for(target):
         graph = transform(graph)
         log.info("%s: %d layers", name, len(graph.layers))
     proof = prove(graph)
     program = emit(graph, allocate(graph, target), target)
     manifest = _manifest(model, imported, graph, program, proof)
     manifest["board"] = target.as_dict()
-    estimate = [cycles(step, target.array) for step in program.instructions]
+    estimate = program_cycles(program.instructions, target)
     manifest["cycles"] = {"total": sum(estimate), "instructions": estimate}
     return Package(manifest, target, program, imported.before, imported.after)
 
@@ -63,7 +71,8 @@ def _manifest(
         {"type": "npu", "layers": len(graph.layers)},
         {"type": "cpu", "operations": len(imported.after)},
     ]
-    kept = {name for layer in graph.layers for name in _named(layer)} | set(graph.inputs)
+    kept = {name for layer in graph.layers for name in _named(layer)}
+    kept |= {*graph.inputs, *graph.outputs}
     return {
         "format": FORMAT,
         "isa_version": isa.ISA_VERSION,
@@ -80,7 +89,7 @@ def _manifest(
         "tensors": {
             name: {
                 "shape": list(graph.tensors[name].shape),
-                "graph_shape": list(imported.shapes.get(name, ())),
+                "graph_shape": list(imported.shapes.get(name, graph.tensors[name].shape)),
                 "scale": float(graph.tensors[name].quantization.scale),
                 "zero_point": graph.tensors[name].quantization.graph_zero_point,
                 "type": "uint8" if graph.tensors[name].quantization.unsigned else "int8",
@@ -93,6 +102,7 @@ def _manifest(
             "layers": len(graph.layers),
             "resident": program.resident,
             "placements": {name: vars(place) for name, place in program.placements.items()},
+            "lifetimes": {name: list(span) for name, span in sorted(lifetimes(graph).items())},
             "traces": [vars(trace) for trace in program.traces],
         },
         "files": digests(program),

@@ -11,6 +11,7 @@ all 65,536 pairs, and the proof holds the integers against it.
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit_fpga.arithmetic import (
     TABLE_FRACTION,
@@ -20,6 +21,7 @@ from edgekit_fpga.arithmetic import (
     fused_multiply_add,
 )
 from edgekit_fpga.compiler.ir import Quantization, Residual
+from edgekit_fpga.cpu import dequantize
 
 BYTES = np.arange(256, dtype=np.uint8).view(np.int8)
 SHIFT_RANGE = range(16, 37)
@@ -71,20 +73,51 @@ def residual(
     else:
         ratio = ratio_a
         entries = inner.astype(np.float64) + _offset(first) * np.float64(ratio_a)
-    _, exponent = np.frexp(ratio)
-    shift = 24 - int(exponent)
-    if shift not in SHIFT_RANGE:
-        shift = min(max(shift, SHIFT_RANGE[0]), SHIFT_RANGE[-1])
-    multiplier = round(float(ratio) * 2.0**shift)
+    return _fitted(operand, made, goal, float(ratio), entries, -offset)
+
+
+def difference(
+    operand: str,
+    made: str,
+    first: Quantization,
+    second: Quantization,
+    result: Quantization,
+) -> Residual | None:
+    """The adder's constants for a float Sub between dequantized operands, `operand` the second.
+
+    QuantizeLinear rounds before it adds the zero point: the offset stays outside the sum.
+    """
+    a = dequantize(BYTES, float(first.scale), first.zero_point)
+    b = dequantize(BYTES, float(second.scale), second.zero_point)
+    real = a[:, None] - b[None, :]
+    rounded = np.rint(real / result.scale) + result.zero_point
+    goal = np.clip(rounded, -128, 127).astype(np.int8)
+    ratio = float(np.float32(first.scale / result.scale))
+    scale_b = float(second.scale) / float(result.scale)
+    stored = BYTES.astype(np.float64)
+    entries = -(stored - second.zero_point) * scale_b - first.zero_point * ratio
+    return _fitted(operand, made, goal, ratio, entries, result.zero_point)
+
+
+def _fitted(
+    operand: str,
+    made: str,
+    goal: Int8,
+    ratio: float,
+    entries: NDArray[np.float64],
+    offset: int,
+) -> Residual | None:
+    """The adder whose product is `ratio` and whose table is near `entries`, equal to `goal`."""
+    shift = min(max(24 - int(np.frexp(ratio)[1]), SHIFT_RANGE[0]), SHIFT_RANGE[-1])
+    multiplier = round(ratio * 2.0**shift)
     table = np.rint(entries * 2.0**TABLE_FRACTION).astype(np.int64)
-    if multiplier >= 1 << 24 or np.abs(table).max() >= TABLE_LIMIT:
+    if multiplier >= 1 << 24 or np.abs(table).max() >= TABLE_LIMIT - _CORRECTIONS.max():
         return None
-    add = Residual(operand, made, table, multiplier, shift, -offset, -128, 127)
-    return _corrected(add, goal)
+    return _corrected(Residual(operand, made, table, multiplier, shift, offset, -128, 127), goal)
 
 
 def _corrected(add: Residual, goal: Int8) -> Residual | None:
-    """The adder with those table entries moved that miss `goal`, by less than float32's error."""
+    """The adder with the entries that miss `goal` moved, by less than float32's own error."""
     table = add.table.copy()
     for entry in np.flatnonzero((all_pairs(add) != goal).any(axis=0)):
         moved = table[entry] + _CORRECTIONS

@@ -10,17 +10,23 @@ from edgekit_fpga.program import Placement
 
 
 def lifetimes(graph: ir.Graph) -> dict[str, tuple[int, int]]:
-    """Tensor -> (index of the layer that writes it, index of the last that reads it).
+    """Tensor -> (index of the layer that writes it first, index of the last that reads it).
 
-    Inputs are written before layer 0, so at -1; outputs are read after the last layer.
+    Only tensors that are no views count; their spans cover those of all their views. Inputs are
+    written before layer 0, so at -1; outputs are read after the last layer.
     """
     spans = dict.fromkeys(graph.inputs, (-1, -1))
+
+    def extend(tensor: str, index: int) -> None:
+        root = graph.root(tensor)[0]
+        first = spans.get(root, (index, index))[0]
+        spans[root] = (first, index)
+
     for index, layer in enumerate(graph.layers):
-        spans[layer.output] = (index, index)
-        for name in layer.inputs:
-            spans[name] = (spans[name][0], index)
+        for name in (*layer.inputs, layer.output):
+            extend(name, index)
     for name in graph.outputs:
-        spans[name] = (spans[name][0], len(graph.layers))
+        extend(name, len(graph.layers))
     return spans
 
 
@@ -31,7 +37,8 @@ def packable(graph: ir.Graph, layer: ir.Layer, board: Board) -> bool:
         return False
     channels = graph.tensors[layer.input].shape[0]
     patch = layer.window.taps * channels
-    dense_input = layer.input in graph.inputs or channels % array.output_lanes == 0
+    whole = channels % array.output_lanes == 0 and graph.tensors[layer.input].view is None
+    dense_input = whole or (layer.input in graph.inputs and graph.root(layer.input)[1] == 0)
     steps = layer.window.taps * ceil_div(channels, array.reduction_lanes)
     return (
         dense_input
@@ -66,7 +73,19 @@ def allocate(graph: ir.Graph, board: Board) -> dict[str, Placement]:
             f"activations need {need} bytes, {board.name} has {have}",
             "use a larger board or a smaller input",
         )
+    for tensor in graph.tensors.values():
+        root, start = graph.root(tensor.name)
+        if root in best and tensor.view:
+            best[tensor.name] = _view(best[root], tensor, start // board.array.output_lanes)
     return best
+
+
+def _view(root: Placement, tensor: ir.Tensor, first: int) -> Placement:
+    """The placement of some of a tensor's channels, `first` granules into each pixel."""
+    channels, height, width = tensor.shape
+    return Placement(
+        root.base + first, root.row, root.pixel, root.rotation, channels, height, width
+    )
 
 
 def _first_fit(
@@ -107,6 +126,7 @@ def _unplaced(graph: ir.Graph, name: str, board: Board) -> Placement:
         and name not in graph.outputs
         and channels % lanes != 0
         and bool(users)
+        and not any(tensor.view and tensor.view[0] == name for tensor in graph.tensors.values())
         and all(packable(graph, layer, board) and layer.inputs == (name,) for layer in users)
     )
     pixel = ceil_div(channels, lanes)

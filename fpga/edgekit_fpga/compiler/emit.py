@@ -1,18 +1,19 @@
 """From layers and placements to instructions and the memories they read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgekit_fpga import isa
-from edgekit_fpga.arithmetic import Float32, Int8, Int64, Multiplier
+from edgekit_fpga.arithmetic import Int8, Int64, Multiplier
 from edgekit_fpga.boards import Board
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.allocate import packable
+from edgekit_fpga.compiler.stream import Step, stream
 from edgekit_fpga.cycles import ceil_div
-from edgekit_fpga.errors import BoardError, Problem, Refused
+from edgekit_fpga.errors import BoardError, IsaError, Problem, Refused
 from edgekit_fpga.program import Placement, Program, Trace, pack_entry
 
 
@@ -21,27 +22,17 @@ class Memories:
     """What the program needs in weight, requant and table memory, as it is collected."""
 
     board: Board
-    weights: list[Int8] = field(default_factory=list)
-    words: int = 0
     requant: list[Any] = field(default_factory=list)
     tiles: int = 0
     tables: list[Int64] = field(default_factory=list)
 
-    def add_weights(self, words: Int8) -> int:
-        """Append (words, O, I) weight words; returns where they start."""
-        start = self.words
-        self.weights.append(words)
-        self.words += len(words)
-        return start
-
-    def add_requant(self, bias: Int64, multiplier: Float32) -> int:
+    def add_requant(self, bias: Int64, multipliers: Sequence[Multiplier]) -> int:
         """Append entries, padded to whole tiles; returns the first tile."""
         lanes = self.board.array.output_lanes
         size = ceil_div(len(bias), lanes) * lanes
         columns = np.zeros((3, size), np.int64)
         columns[0, : len(bias)] = bias
-        for channel, value in enumerate(multiplier):
-            constants = Multiplier.of(float(value))
+        for channel, constants in enumerate(multipliers):
             columns[1, channel], columns[2, channel] = constants.mantissa, constants.shift
         start = self.tiles
         self.requant.append(pack_entry(*columns))
@@ -66,26 +57,24 @@ def emit(graph: ir.Graph, placements: Mapping[str, Placement], board: Board) -> 
     """
     memories = Memories(board)
     problems: list[Problem] = []
-    instructions: list[isa.Instruction] = []
-    traces = []
+    steps = []
     for layer in graph.layers:
         try:
-            instructions.append(_instruction(graph, layer, placements, memories))
-        except ValueError as error:
+            instruction, words = _instruction(graph, layer, placements, memories)
+            steps.append(Step(instruction, _trace(graph, layer), words))
+        except (ValueError, IsaError) as error:
             problems.append(Problem(layer.node, type(layer).__name__, str(error)))
-        traces.append(_trace(layer))
     if problems:
         raise Refused(problems)
-    instructions.append(isa.End())
-    lanes = (board.array.output_lanes, board.array.reduction_lanes)
+    streamed = stream(steps, board)
     program = Program(
-        tuple(instructions),
-        np.concatenate([np.zeros((0, *lanes), np.int8), *memories.weights]),
-        memories.words,
+        streamed.instructions,
+        streamed.weights,
+        streamed.resident,
         np.concatenate([np.zeros(0, np.uint64), *memories.requant]),
         np.concatenate([np.zeros(0, np.int64), *memories.tables]),
         dict(placements),
-        tuple(traces),
+        streamed.traces,
     )
     _check_fit(program, memories, board)
     return program
@@ -93,7 +82,6 @@ def emit(graph: ir.Graph, placements: Mapping[str, Placement], board: Board) -> 
 
 def _check_fit(program: Program, memories: Memories, board: Board) -> None:
     for what, need, have in (
-        ("weight words", memories.words, board.memory.weight_words),
         ("requantization tiles", memories.tiles, board.memory.requant_tiles),
         ("table entries", len(program.tables), board.memory.table_entries),
         ("instructions", len(program.instructions), board.memory.instructions),
@@ -104,7 +92,7 @@ def _check_fit(program: Program, memories: Memories, board: Board) -> None:
             )
 
 
-def _trace(layer: ir.Layer) -> Trace:
+def _trace(graph: ir.Graph, layer: ir.Layer) -> Trace:
     post = layer.post
     copied = isinstance(layer, ir.Copy) and (post.lookup or post.residual)
     return Trace(
@@ -113,17 +101,22 @@ def _trace(layer: ir.Layer) -> Trace:
         post.lookup.result if post.lookup else "",
         post.residual.result if post.residual else "",
         post.pool.result if post.pool else "",
+        layer.macs(graph.tensors[layer.result].shape) if isinstance(layer, ir.Conv) else 0,
     )
 
 
 def _instruction(
     graph: ir.Graph, layer: ir.Layer, placements: Mapping[str, Placement], memories: Memories
-) -> isa.Instruction:
+) -> tuple[isa.Layer, Int8 | None]:
+    """The layer's instruction, and its weight words where it has any."""
     lanes = memories.board.array.output_lanes
     shape = graph.tensors[layer.result].shape
     quantization = graph.tensors[layer.input].quantization
     fields = _tensor("in", placements[layer.input]) | _tensor("out", placements[layer.output])
     fields |= {
+        "in_height": placements[layer.input].height,
+        "in_width": placements[layer.input].width,
+        "in_granules": ceil_div(placements[layer.input].channels, lanes),
         "out_height": shape[1],
         "out_width": shape[2],
         "out_granules": ceil_div(shape[0], lanes),
@@ -135,10 +128,14 @@ def _instruction(
     if isinstance(layer, ir.MaxPool):
         if layer.window.taps > memories.board.array.window_taps:
             raise ValueError(f"a window of {layer.window.taps} taps")
-        return isa.MaxPool(**fields | _window(layer.window) | {"pad_value": -128})
+        return isa.MaxPool(**fields | _window(layer.window) | {"pad_value": -128}), None
+    if isinstance(layer, ir.Multiply):
+        return _multiply(graph, layer, fields, placements, memories), None
     assert isinstance(layer, ir.Copy), layer
+    if layer.pad_value is not None:
+        fields["pad_value"] = layer.pad_value
     repeat = {"repeat_height": layer.repeat[0], "repeat_width": layer.repeat[1]}
-    return isa.Map(**fields | _window(layer.window) | repeat)
+    return isa.Map(**fields | _window(layer.window) | repeat), None
 
 
 def _tensor(role: str, place: Placement) -> dict[str, int]:
@@ -148,8 +145,6 @@ def _tensor(role: str, place: Placement) -> dict[str, int]:
         "pixel": place.pixel,
         "rotation": place.rotation,
     }
-    if role == "in":
-        described |= {"height": place.height, "width": place.width, "granules": place.pixel}
     return {f"{role}_{name}": value for name, value in described.items()}
 
 
@@ -199,7 +194,7 @@ def _post(post: ir.Post, placements: Mapping[str, Placement], memories: Memories
 
 def _conv(
     graph: ir.Graph, layer: ir.Conv, fields: dict[str, int], memories: Memories
-) -> isa.Instruction:
+) -> tuple[isa.Layer, Int8]:
     array = memories.board.array
     zero_point = graph.tensors[layer.input].quantization.zero_point
     sums = layer.weights.reshape(len(layer.weights), -1).sum(axis=1, dtype=np.int64)
@@ -207,39 +202,53 @@ def _conv(
     if np.abs(bias).max() >= 1 << 31:
         raise ValueError("a bias does not fit int32")
     fields |= _window(layer.window) | {
-        "requant": memories.add_requant(bias, layer.requant.multiplier),
+        "requant": memories.add_requant(
+            bias, [Multiplier.of(float(value)) for value in layer.requant.multiplier]
+        ),
         "zero_point": layer.requant.zero_point,
         "low": layer.requant.low,
         "high": layer.requant.high,
     }
     channels = graph.tensors[layer.input].shape[0]
+    lanes = (array.output_lanes, array.reduction_lanes)
+    taps = layer.window.taps
     if layer.groups > 1:
-        if layer.window.taps <= array.window_taps:
-            words = depthwise_words(layer.weights, *_lanes(memories))
-            steps = ceil_div(layer.window.taps, array.reduction_lanes)
-            start = memories.add_weights(words)
-            return isa.Depthwise(**fields, steps=steps, weights=start)
-        words = diagonal_words(layer.weights, *_lanes(memories))
-        start = memories.add_weights(words)
-        return isa.Conv(**fields, steps=layer.window.taps, advance=1, weights=start)
-    place = memories.board.array
-    dense = channels % place.output_lanes == 0 or _is_dense(fields, channels, place.output_lanes)
+        if taps <= array.window_taps:
+            steps = ceil_div(taps, array.reduction_lanes)
+            return isa.Depthwise(**fields, steps=steps), depthwise_words(layer.weights, *lanes)
+        diagonal = isa.Conv(**fields, steps=taps, advance=1)
+        return diagonal, diagonal_words(layer.weights, *lanes)
+    dense = channels % array.output_lanes == 0 or _is_dense(fields, channels, array.output_lanes)
     if dense and packable(graph, layer, memories.board):
-        words = packed_words(layer.weights, *_lanes(memories))
-        steps = ceil_div(layer.window.taps * channels, array.reduction_lanes)
-        start = memories.add_weights(words)
-        return isa.Pack(**fields, steps=steps, channels=channels, weights=start)
-    words = conv_words(layer.weights, *_lanes(memories))
-    steps = layer.window.taps * ceil_div(channels, array.reduction_lanes)
-    return isa.Conv(**fields, steps=steps, weights=memories.add_weights(words))
+        steps = ceil_div(taps * channels, array.reduction_lanes)
+        packed = isa.Pack(**fields, steps=steps, channels=channels)
+        return packed, packed_words(layer.weights, *lanes)
+    steps = taps * ceil_div(channels, array.reduction_lanes)
+    return isa.Conv(**fields, steps=steps), conv_words(layer.weights, *lanes)
+
+
+def _multiply(
+    graph: ir.Graph,
+    layer: ir.Multiply,
+    fields: dict[str, int],
+    placements: Mapping[str, Placement],
+    memories: Memories,
+) -> isa.Multiply:
+    channels = graph.tensors[layer.result].shape[0]
+    constants = Multiplier(layer.mantissa, layer.shift)
+    fields |= _tensor("add", placements[layer.operand]) | {
+        "in_zero_point": graph.tensors[layer.input].quantization.zero_point,
+        "add_zero_point": graph.tensors[layer.operand].quantization.zero_point,
+        "requant": memories.add_requant(np.full(channels, layer.bias), [constants] * channels),
+        "zero_point": layer.zero_point,
+        "low": layer.low,
+        "high": layer.high,
+    }
+    return isa.Multiply(**fields)
 
 
 def _is_dense(fields: Mapping[str, int], channels: int, lanes: int) -> bool:
     return fields["in_row"] == ceil_div(fields["in_width"] * channels, lanes)
-
-
-def _lanes(memories: Memories) -> tuple[int, int]:
-    return memories.board.array.output_lanes, memories.board.array.reduction_lanes
 
 
 def conv_words(weights: Int8, outputs: int, reduction: int) -> Int8:

@@ -5,18 +5,35 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit_fpga.arithmetic import Int8, Int64, fixed_add, float_requantize
+from edgekit_fpga.arithmetic import Int8, Int64, fixed_add, float_requantize, requantize
 from edgekit_fpga.compiler import ir
 
 
 def execute(graph: ir.Graph, inputs: Mapping[str, Int8]) -> dict[str, Int8]:
     """Run the graph on stored int8 arrays of shape (N, C, H, W); every tensor by its name."""
     values: dict[str, Int8] = {name: inputs[name] for name in graph.inputs}
+    batch = len(next(iter(values.values())))
     for layer in graph.layers:
+        for name in layer.inputs:
+            values.setdefault(name, _viewed(graph, name, values))
         value = _own_result(graph, layer, values)
         values[layer.result] = value
         _post(layer.post, value, values)
+        root, start = graph.root(layer.output)
+        if root != layer.output:
+            shape = graph.tensors[root].shape
+            whole = values.setdefault(root, np.zeros((batch, *shape), np.int8))
+            made = values[layer.output]
+            whole[:, start : start + made.shape[1]] = made
+    for name in graph.outputs:
+        values.setdefault(name, _viewed(graph, name, values))
     return values
+
+
+def _viewed(graph: ir.Graph, name: str, values: Mapping[str, Int8]) -> Int8:
+    """The channels of another tensor that the tensor is."""
+    root, start = graph.root(name)
+    return values[root][:, start : start + graph.tensors[name].shape[0]]
 
 
 def _own_result(graph: ir.Graph, layer: ir.Layer, values: Mapping[str, Int8]) -> Int8:
@@ -41,10 +58,27 @@ def _own_result(graph: ir.Graph, layer: ir.Layer, values: Mapping[str, Int8]) ->
     if isinstance(layer, ir.Copy):
         high, wide = layer.repeat
         rows = -(-shape[1] // high), -(-shape[2] // wide)
-        moved = windows(source, layer.window, rows, quantization.zero_point)[:, :, 0, 0]
+        pad = quantization.zero_point if layer.pad_value is None else layer.pad_value
+        moved = windows(source, layer.window, rows, pad)[:, :, 0, 0]
         return moved.repeat(high, axis=2).repeat(wide, axis=3)[:, :, : shape[1], : shape[2]]
+    if isinstance(layer, ir.Multiply):
+        return _product(graph, layer, source, values[layer.operand])
+    if isinstance(layer, ir.Concat):
+        return np.concatenate([values[name] for name in layer.parts], axis=1)
+    if isinstance(layer, ir.ChannelSlice):
+        return source[:, layer.start : layer.start + shape[0]]
     assert isinstance(layer, ir.Flatten), layer
-    return source.reshape(len(source), -1, 1, 1)
+    ordered = source.transpose(0, *(axis + 1 for axis in layer.order))
+    return ordered.reshape(len(source), -1, 1, 1)
+
+
+def _product(graph: ir.Graph, layer: ir.Multiply, first: Int8, second: Int8) -> Int8:
+    zero_points = [graph.tensors[name].quantization.zero_point for name in layer.inputs]
+    product = (first.astype(np.int64) - zero_points[0]) * (second - np.int64(zero_points[1]))
+    mantissa, shift = np.int64(layer.mantissa), np.int64(layer.shift)
+    return requantize(
+        product + layer.bias, mantissa, shift, layer.zero_point, layer.low, layer.high
+    )
 
 
 def _post(post: ir.Post, value: Int8, values: dict[str, Int8]) -> None:

@@ -24,6 +24,8 @@ from edgekit_fpga.errors import FpgaError, GraphError, Problem, Refused
 log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
+# what the quantized tensor behind a float node's result is called
+QUANTIZED = "/quantized"
 HINT = "quantize the whole model to int8 with ONNX Runtime's quantizer, or move the node out"
 
 
@@ -78,7 +80,8 @@ class Builder:
     entries: list[str] = field(default_factory=list)
     alias: dict[str, str] = field(default_factory=dict)
     weights: dict[str, tuple[Array, Array, Array, int]] = field(default_factory=dict)
-    macs: int = 0
+    permuted: dict[str, tuple[str, tuple[int, int, int]]] = field(default_factory=dict)
+    late: dict[str, tuple[Node, CpuOp]] = field(default_factory=dict)
 
     def constant(self, name: str, what: str) -> Array:
         """The value of an input that must be known at compile time."""
@@ -109,7 +112,7 @@ class Builder:
         """Enter a quantized tensor by its ONNX shape without the batch."""
         tensor = ir.Tensor(name, to_chw(shape), quantization)
         self.tensors[name] = tensor
-        self.shapes[name] = shape
+        self.set_shape(name, shape)
         return tensor
 
     def source(self, name: str) -> str:
@@ -117,9 +120,54 @@ class Builder:
         name = self.alias.get(name, name)
         name = self.real.get(name, name)
         name = self.alias.get(name, name)
+        if name in self.late:
+            raise Unsupported(f"it needs the elements that {self.late[name][0].name} reorders")
         if name not in self.tensors:
             raise Unsupported(f"its input {name} is not quantized")
         return name
+
+    def entry(self, name: str, quantization: ir.Quantization) -> str:
+        """A quantized input; the graph's own int8 inputs enter when they are first used."""
+        if name in self.types and name not in self.tensors:
+            wanted = np.uint8 if quantization.unsigned else np.int8
+            if self.types[name] != wanted:
+                raise Unsupported(f"its input {name} is {self.types[name]}, its zero point is not")
+            self.add_tensor(name, self.shapes[name], quantization)
+            self.entries.append(name)
+        held = self.source(name)
+        if self.tensors[held].quantization != quantization:
+            raise Unsupported(f"it reads {name} with another quantization than it was made with")
+        return held
+
+    def make_alias(self, made: str, held: str, shape: tuple[int, ...]) -> None:
+        """Let `made` be another name (and ONNX shape) of a tensor."""
+        self.alias[made] = self.alias.get(held, held)
+        self.set_shape(made, shape)
+
+    def set_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Enter a tensor's ONNX shape, for its real view as well."""
+        self.shapes[name] = shape
+        self.shapes[name.removesuffix(QUANTIZED)] = shape
+
+    def quantized_name(self, node: Node) -> str:
+        """The quantized tensor a node makes: its output, or what its real output is a view of."""
+        return self.quantized_output(node, node.outputs[0])
+
+    def quantized_output(self, node: Node, made: str) -> str:
+        """The same for one of several outputs."""
+        if node.inputs[0] not in self.real:
+            return made
+        held = f"{made}{QUANTIZED}"
+        self.real[made] = held
+        return held
+
+    def postpone_quantized(
+        self, node: Node, held: str, made: str, shape: tuple[int, ...], attributes: dict[str, Any]
+    ) -> None:
+        """Keep a reordering for the CPU behind the NPU; a layer that needs it is refused."""
+        operator = "Transpose" if node.operator == "Transpose" else "Reshape"
+        self.late[made] = (node, CpuOp(operator, (held,), made, attributes))
+        self.set_shape(made, shape)
 
 
 def to_chw(shape: tuple[int, ...]) -> ir.Shape:
@@ -182,22 +230,42 @@ def _finish(
     problems: list[Problem] = []
     needed: list[str] = []
     done: set[str] = set()
+    flattens = {layer.result: layer for layer in builder.layers if isinstance(layer, ir.Flatten)}
 
     def settle(name: str) -> None:
         if name in done:
             return
         done.add(name)
         real = builder.alias.get(name, name)
-        if real in builder.tensors:
+        if real in builder.late:
+            operation = builder.late[real][1]
+            settle(operation.inputs[0])
+            builder.after.append(operation)
+        elif real in flattens:
+            layer = flattens[real]
+            settle(layer.input)
+            after = builder.after
+            shape = list(builder.shapes[layer.input])
+            held = layer.input
+            if layer.order != (0, 1, 2):
+                held = f"{real}/ordered"
+                perm = [0, *(axis + 1 for axis in layer.order[: len(shape)])]
+                after.append(CpuOp("Transpose", (layer.input,), held, {"perm": perm}))
+            after.append(CpuOp("Reshape", (held,), real, {"shape": list(builder.shapes[real])}))
+        elif real in builder.tensors:
             needed.append(real)
             if real != name:
                 builder.after.append(
                     CpuOp("Reshape", (real,), name, {"shape": list(builder.shapes[name])})
                 )
         elif name in builder.real:
-            tensor = builder.source(name)
-            settle(builder.real[name])
-            quantization = builder.tensors[tensor].quantization
+            held = builder.real[name]
+            settle(held)
+            held = builder.alias.get(held, held)
+            while held in builder.late:
+                held = builder.late[held][1].inputs[0]
+                held = builder.alias.get(held, held)
+            quantization = builder.tensors[held].quantization
             builder.after.append(
                 CpuOp(
                     "DequantizeLinear", (builder.real[name],), name, quantization_json(quantization)
@@ -219,8 +287,18 @@ def _finish(
         settle(name)
     if problems:
         raise Refused(problems, HINT)
+    # what no layer reads was only a step on the way to another entry, or to the stage behind
+    read = {name for layer in builder.layers for name in layer.inputs} | set(needed)
+    builder.layers = [
+        layer
+        for layer in builder.layers
+        if not isinstance(layer, ir.Flatten) or layer.result in read
+    ]
     graph = ir.Graph(
-        builder.tensors, tuple(builder.layers), tuple(builder.entries), tuple(dict.fromkeys(needed))
+        builder.tensors,
+        tuple(builder.layers),
+        tuple(name for name in builder.entries if name in read),
+        tuple(dict.fromkeys(needed)),
     )
     return Imported(
         graph,
@@ -229,13 +307,17 @@ def _finish(
         builder.shapes,
         inputs,
         outputs,
-        builder.macs,
+        sum(
+            layer.macs(graph.tensors[layer.result].shape)
+            for layer in graph.layers
+            if isinstance(layer, ir.Conv)
+        ),
     )
 
 
 def stage_attributes(builder: Builder, node: Node) -> dict[str, Any]:
     """The attributes a CPU operator keeps: its axis or its shape."""
-    if node.operator in ("Softmax", "LogSoftmax"):
+    if node.operator == "Softmax":
         return {"axis": int(node.attributes.get("axis", -1))}
     if node.operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return {"shape": list(builder.shapes[node.outputs[0]])}

@@ -39,11 +39,15 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An activation tensor: its name in the ONNX graph, (C, H, W), its quantization."""
+    """An activation tensor: its name in the ONNX graph, (C, H, W), its quantization.
+
+    `view` says that it is some of the channels of another tensor: (that tensor, first channel).
+    """
 
     name: str
     shape: Shape
     quantization: Quantization
+    view: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,12 @@ class Conv(Layer):
     requant: Requant
     window: Window
     groups: int
+    # averages and moved channels are convolutions, but no work of the model's own
+    counted: bool = True
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates of the model for an output of this shape."""
+        return self.weights.size * shape[1] * shape[2] if self.counted else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +170,64 @@ class MaxPool(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Copy(Layer):
-    """Moves elements; with `post` it is the stand-alone table or add."""
+    """Moves elements; with `post` it is the stand-alone table or add.
+
+    Output pixel (y, x) is input pixel (y // repeat) * stride - pad; `pad_value` is stored where
+    that lies outside, None standing for the zero point.
+    """
 
     window: Window = Window()
     repeat: tuple[int, int] = (1, 1)
+    pad_value: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether every element stays where it is."""
+        return self.window == Window() and self.repeat == (1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Multiply(Layer):
+    """(a - za) * (b - zb) + bias, requantized by M * 2^-shift and a zero point; b is `operand`."""
+
+    operand: str
+    bias: int
+    mantissa: int
+    shift: int
+    zero_point: int
+    low: int = -128
+    high: int = 127
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both operands."""
+        return (self.input, self.operand)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Layer):
+    """Joins the channels of `parts` (the first is `input`); becomes views before it is emitted."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All parts."""
+        return self.parts
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelSlice(Layer):
+    """Some channels, from `start` on; becomes a view before it is emitted."""
+
+    start: int
 
 
 @dataclass(frozen=True, eq=False)
 class Flatten(Layer):
-    """(C, H, W) to (C * H * W, 1, 1) in that order; must vanish into the layer that follows."""
+    """(C, H, W), axes reordered by `order`, to one axis; vanishes into the dense layer behind."""
+
+    order: tuple[int, int, int] = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -181,8 +240,26 @@ class Graph:
     outputs: tuple[str, ...]
 
     def users(self, tensor: str) -> list[Layer]:
-        """The layers that read `tensor` from memory."""
-        return [layer for layer in self.layers if tensor in layer.inputs]
+        """The layers that read `tensor`, or channels of it, from memory."""
+        return [
+            layer
+            for layer in self.layers
+            if any(tensor in self.views_up(name) for name in layer.inputs)
+        ]
+
+    def views_up(self, tensor: str) -> tuple[str, ...]:
+        """The tensor, the one it is a view of, and so on up to one that is none."""
+        names = [tensor]
+        while view := self.tensors[names[-1]].view:
+            names.append(view[0])
+        return tuple(names)
+
+    def root(self, tensor: str) -> tuple[str, int]:
+        """The tensor that holds `tensor` in memory, and the channel it starts at there."""
+        start = 0
+        while view := self.tensors[tensor].view:
+            tensor, start = view[0], start + view[1]
+        return tensor, start
 
     def with_layers(self, layers: tuple[Layer, ...]) -> "Graph":
         """The same graph with other layers."""

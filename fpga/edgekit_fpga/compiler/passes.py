@@ -23,7 +23,10 @@ def fold(graph: ir.Graph) -> ir.Graph:
             layers.append(layer)
         elif isinstance(layer, ir.Conv) and layer.groups == 1 and layer.window == ir.Window():
             shape = graph.tensors[behind.input].shape
-            weights = layer.weights.reshape(len(layer.weights), *shape)
+            ordered = [shape[axis] for axis in behind.order]
+            weights = layer.weights.reshape(len(layer.weights), *ordered)
+            back = [behind.order.index(axis) + 1 for axis in range(3)]
+            weights = np.ascontiguousarray(weights.transpose(0, *back))
             window = ir.Window(kernel=shape[1:])
             layers.append(replace(layer, input=behind.input, weights=weights, window=window))
         else:
@@ -80,11 +83,9 @@ def fuse(graph: ir.Graph) -> ir.Graph:
 
 
 def _joined(graph: ir.Graph, layer: ir.Layer) -> tuple[ir.Layer, ir.Layer] | None:
-    if isinstance(layer, ir.Copy) and layer.window == ir.Window() and layer.repeat == (1, 1):
+    if isinstance(layer, ir.Copy) and layer.plain:
         if layer.post.lookup:
-            host = _host(graph, layer.input)
-            if host and host.post.empty:
-                return host, replace(host, post=ir.Post(lookup=layer.post.lookup))
+            return _join_lookup(graph, layer, layer.post.lookup)
         if layer.post.residual:
             return _join_add(graph, layer, layer.post.residual)
     if isinstance(layer, ir.Conv) and is_global_average(graph, layer):
@@ -96,6 +97,36 @@ def _joined(graph: ir.Graph, layer: ir.Layer) -> tuple[ir.Layer, ir.Layer] | Non
                 layer.result, -graph.tensors[layer.input].quantization.zero_point * pixels, requant
             )
             return host, replace(host, post=replace(host.post, pool=pool))
+    return None
+
+
+def _join_lookup(
+    graph: ir.Graph, layer: ir.Layer, lookup: ir.Lookup
+) -> tuple[ir.Layer, ir.Layer] | None:
+    """The table joins the layer before; one that only clamps joins its clamp, at no cost."""
+    host = _host(graph, layer.input)
+    if host is None or host.post.pool:
+        return None
+    low, high = int(lookup.table.min()), int(lookup.table.max())
+    clamps = np.array_equal(lookup.table, np.clip(adds.BYTES, low, high))
+    add = host.post.residual
+    if add and clamps:
+        add = replace(
+            add,
+            result=lookup.result,
+            low=min(max(add.low, low), high),
+            high=max(min(add.high, high), low),
+        )
+        return host, replace(host, post=replace(host.post, residual=add))
+    if host.post.empty and clamps and isinstance(host, ir.Conv):
+        requant = replace(
+            host.requant,
+            low=min(max(host.requant.low, low), high),
+            high=max(min(host.requant.high, high), low),
+        )
+        return host, replace(host, result=lookup.result, requant=requant)
+    if host.post.empty:
+        return host, replace(host, post=ir.Post(lookup=lookup))
     return None
 
 
@@ -128,9 +159,12 @@ def _join_add(
 
 def _host(graph: ir.Graph, tensor: str) -> ir.Layer | None:
     """The layer that makes `tensor`, if nobody else needs it in memory."""
-    if tensor in graph.outputs or len(graph.users(tensor)) != 1:
+    seen = [name for name in graph.outputs if tensor in graph.views_up(name)]
+    if seen or len(graph.users(tensor)) != 1 or len(graph.views_up(tensor)) > 1:
         return None
-    return next((layer for layer in graph.layers if layer.output == tensor), None)
+    made = next((layer for layer in graph.layers if layer.output == tensor), None)
+    # MUL has no second operand to spare and no table behind it
+    return None if isinstance(made, ir.Multiply) else made
 
 
 def is_global_average(graph: ir.Graph, layer: ir.Conv) -> bool:

@@ -83,8 +83,7 @@ def roll_out(
         wanted = fleet.load_fleet(path, fleet.from_table(images))
     with watcher.stage("plan and apply the fleet file"):
         made = fleet.apply(fleet.plan(wanted, azure), azure)
-    for configuration in made:
-        watcher.found(f"{configuration.id} for {configuration.condition}")
+    watcher.found(", ".join(configuration.id for configuration in made))
     groups = [group.name for group in wanted.groups]
     succeeded = 0
     with watcher.stage("roll out to the devices", len(devices)) as advance:

@@ -27,8 +27,7 @@ def register(registry: Registry, digits: Digits, watcher: Watcher) -> ModelVersi
         version = registry.register(
             digits.model, "digits", tags={"example": "digits"}, properties={"data": "UCI digits"}
         )
-    inputs, outputs = (", ".join(map(str, specs)) for specs in (version.inputs, version.outputs))
-    watcher.found(f"{version.ref}: {inputs} -> {outputs}")
+    watcher.found(f"{version.ref}, {', '.join(map(str, version.inputs))}")
     return version
 
 
@@ -56,10 +55,10 @@ def compiled(registry: Registry, int8: ModelVersion, digits: Digits, watcher: Wa
     model = registry.model_file(int8.ref).read_bytes()
     with watcher.stage("compile for the NPU"):
         package, record = package_fpga(registry, int8.ref, BOARD)
-    watcher.found(f"{BOARD}: {record.cycles:,} cycles an image, package {record.digest[:19]}")
+    watcher.found(f"{record.cycles:,} cycles an image on {BOARD}")
     with watcher.stage("compare with ONNX Runtime"):
         comparison = edgekit_fpga.compare(package, model, {"image": digits.images})
-    watcher.found(f"{comparison.compared:,} values compared, {comparison.mismatches} differ")
+    watcher.found(f"{comparison.mismatches} of {comparison.compared:,} values differ")
     return Fpga(record.cycles, comparison.compared, comparison.mismatches)
 
 
@@ -93,5 +92,5 @@ def image(
     registry.record_image(
         int8.ref, digest=built.digest, reference=str(reference), platforms=platforms
     )
-    watcher.found(f"{built.digest} for {', '.join(platforms)}, {pushed.bytes_uploaded:,} bytes")
+    watcher.found(f"{built.digest[:19]}, {pushed.bytes_uploaded / 1e6:.0f} MB uploaded")
     return str(reference.at(built.digest)), Image(built.digest, platforms)

@@ -4,7 +4,15 @@
 one on the command line; the pytest fixture `iothub` gives one to a test.
 """
 
+from edgekit_sim.iothub.client import HubClient, find_hub
 from edgekit_sim.iothub.errors import HubStopped, SimulatorError
 from edgekit_sim.iothub.handle import HubHandle, start_hub
 
-__all__ = ["HubHandle", "HubStopped", "SimulatorError", "start_hub"]
+__all__ = [
+    "HubClient",
+    "HubHandle",
+    "HubStopped",
+    "SimulatorError",
+    "find_hub",
+    "start_hub",
+]

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.server import HUB_NAME, Settings, serve
+from edgekit_sim.iothub.uploads import storage_of_environment
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
             websocket_port=options.websocket_port or None,
             plain_port=options.plain_port,
             durable=not options.volatile,
+            tier=options.tier,
+            storage=storage_of_environment(),
         )
         run(settings, _print_json if options.json else _print_text, options.until_stdin_closes)
     except SimulatorError as error:
@@ -105,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "--websocket-port", type=int, default=443, help="MQTT over WebSocket; 0 for none"
     )
     parser.add_argument("--plain-port", type=int, help="MQTT without TLS, for load tests")
+    parser.add_argument("--tier", default="none", help="keep a tier's rates: free, s1, s2, s3")
     parser.add_argument("--volatile", action="store_true", help="do not wait for the disk")
     parser.add_argument("--json", action="store_true", help="say where it is as one JSON object")
     parser.add_argument("--until-stdin-closes", action="store_true")

@@ -1,13 +1,14 @@
 """Who may do what: shared access policies, and the keys and certificates of identities."""
 
+import hmac
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgekit_sim.iothub import tokens
 from edgekit_sim.iothub.authorities import check_authority, issued_by
 from edgekit_sim.iothub.errors import HubFault
+from edgekit_sim.iothub.faults import REFUSE_TOKENS, Faults
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.store import Store
@@ -64,6 +65,7 @@ class Gatekeeper:
     Args:
         store: where the authorities are kept.
         registry: the identities.
+        faults: what may refuse a good token, or set the clock wrong.
         policies: by name.
         hostnames: what the hub may be called in a token, without port, lower case.
 
@@ -75,24 +77,27 @@ class Gatekeeper:
         self,
         store: Store,
         registry: Registry,
+        faults: Faults,
         policies: dict[str, Policy],
         hostnames: Iterable[str],
     ) -> None:
         self._registry = registry
         self.policies = policies
         self._store = store
+        self._faults = faults
         kept = store.read("SELECT name, value FROM settings WHERE name LIKE 'authority/%'")
         self.authorities: dict[str, bytes] = {
             name.partition("/")[2]: text.encode() for name, text in kept
         }
         self._hostnames = frozenset(name.lower() for name in hostnames)
 
-    def service(self, authorization: str | None, right: str) -> None:
+    def service(self, authorization: str | None, right: str, now: float | None = None) -> None:
         """Let a service request pass.
 
         Args:
             authorization: the header of that name.
             right: what the request needs.
+            now: seconds since 1970; by default what the hub's clock says, faults and all.
 
         Raises:
             HubFault: 401, saying which part of the token is wrong; 403 without the right.
@@ -105,11 +110,19 @@ class Gatekeeper:
         policy = self.policies.get(token.policy or "")
         if policy is None:
             raise _refused(f"there is no shared access policy {token.policy!r}")
-        self._check(token, policy.keys, "")
+        self._check(token, policy.keys, "", now)
         if right not in policy.rights:
             raise HubFault(
                 403, "IotHubForbidden", f"policy {policy.name} does not have the right {right}"
             )
+
+    def by_key(self, name: str, key: str) -> Policy | None:
+        """The policy of a name, if `key` is one of its keys; None otherwise."""
+        policy = self.policies.get(name)
+        if policy is None:
+            return None
+        genuine = [hmac.compare_digest(one.encode(), key.encode()) for one in policy.keys]
+        return policy if any(genuine) else None
 
     def device(
         self, device_id: str, module_id: str, password: str | None, chain: tuple[bytes, ...]
@@ -132,6 +145,8 @@ class Gatekeeper:
         if identity is None:
             raise HubFault(404, "DeviceNotFound", "no such device or module is registered")
         device = self._registry.get(device_id)
+        if self._faults.strikes(REFUSE_TOKENS, device_id):
+            raise _refused("tokens are refused on command")
         if device.status != "enabled":
             raise HubFault(403, "IotHubForbidden", "the device is disabled")
         if not password:
@@ -175,11 +190,28 @@ class Gatekeeper:
             return
         raise _refused("the token is for another identity")
 
-    def _check(self, token: tokens.Token, keys: Iterable[str], client_id: str) -> None:
+    def device_of(self, authorization: str | None, device_id: str) -> bool:
+        """Say whether a token is good and one of a device or of one of its modules.
+
+        Raises:
+            HubFault: 401, when it claims to be that and is not good.
+        """
+        token = tokens.parse(authorization or "")
+        if token is None or token.policy:
+            return False
+        holder = token.resource.split("/devices/", 1)[-1]
+        if holder.partition("/")[0] != device_id:
+            raise _refused("the token is for another device")
+        self.device(*_split(holder), authorization, ())
+        return True
+
+    def _check(
+        self, token: tokens.Token, keys: Iterable[str], client_id: str, now: float | None = None
+    ) -> None:
         """Check signature, expiry and what the token is for."""
         if not token.signed_by(keys):
             raise _refused("the signature was not made with a key of this identity")
-        if token.expiry <= time.time():
+        if token.expiry <= (self._faults.clock() if now is None else now):
             raise _refused("the token has expired")
         host, _, rest = re.sub("^[a-z]+://", "", token.resource).partition("/")
         if host.rpartition(":")[0].lower() not in self._hostnames:

@@ -15,7 +15,7 @@ from edgekit_sim.iothub.commands import Commands
 from edgekit_sim.iothub.configurations import Configurations
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import EventLog
-from edgekit_sim.iothub.faults import Faults
+from edgekit_sim.iothub.faults import Fault, Faults
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.jobs import Jobs
 from edgekit_sim.iothub.methods import Methods
@@ -30,9 +30,11 @@ from edgekit_sim.iothub.mqtt.sessions import (
     Sessions,
 )
 from edgekit_sim.iothub.provisioning import Provisioning
+from edgekit_sim.iothub.quotas import Quotas
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.twins import Json, timestamp
+from edgekit_sim.iothub.uploads import Storage, Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ class Hub:
     Args:
         store: its state.
         hostnames: what clients may call it in tokens.
+        tier: whose rates hold: none, free, s1, s2 or s3.
+        storage: where devices upload files to, if they can.
 
     Attributes:
         registry: devices, modules and twins.
@@ -59,23 +63,35 @@ class Hub:
         provisioning: the provisioning service that makes devices of this hub.
         jobs: scheduled jobs, imports and exports.
         faults: faults in force.
+        quotas: the tier's rates.
+        uploads: files that devices are uploading.
         gatekeeper: checks tokens.
         open_connections: all device connections, also those that have not said who they are.
     """
 
-    def __init__(self, store: Store, hostnames: Iterable[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hostnames: Iterable[str],
+        tier: str = "none",
+        storage: Storage | None = None,
+    ) -> None:
         self.store = store
+        self.quotas = Quotas(tier)
+        self.uploads = Uploads(storage)
         self.registry = Registry(store)
         self.events = EventLog(store)
         self.sessions = Sessions(store)
         self.methods = Methods(self.sessions)
         self.commands = Commands(store, self.registry)
         self.commands.deliver = self._deliver
-        self.faults = Faults()
         self.started = time.time()
         self.provisioning = Provisioning(store, self.registry)
         self.jobs = Jobs(store, self.registry, self.methods)
-        self.gatekeeper = Gatekeeper(store, self.registry, load_policies(store), hostnames)
+        self.faults = Faults()
+        self.gatekeeper = Gatekeeper(
+            store, self.registry, self.faults, load_policies(store), hostnames
+        )
         self.configurations = Configurations(store, self.registry)
         self.open_connections: set[DeviceConnection] = set()
         self._connections: dict[str, DeviceConnection] = {}
@@ -178,11 +194,11 @@ class Hub:
                 if session.features.get(COMMANDS) == 0:  # nobody will say that it has arrived
                     self.commands.complete(identity.device_id, tag)
 
-    def reset(self, devices: set[str] | None) -> None:
-        """Reset the connections of some devices and their modules, or (None) all."""
+    def reset(self, fault: Fault) -> None:
+        """Reset the connections of all devices (and their modules) that a fault strikes."""
         for connection in list(self.open_connections):
             identity = connection.identity
-            if devices is None or (identity is not None and identity.device_id in devices):
+            if fault.strikes(identity.device_id if identity else None):
                 connection.abort()
 
     def connected_count(self) -> int:
@@ -207,7 +223,7 @@ class Hub:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now, clock = time.monotonic(), time.time()
+            now, clock = time.monotonic(), self.faults.clock()
             self.commands.expire_all()
             for connection in list(self.open_connections):
                 if now - connection.last_seen > connection.keep_alive:

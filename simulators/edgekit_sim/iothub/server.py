@@ -19,6 +19,7 @@ from aiohttp import web
 
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
+from edgekit_sim.iothub.client import DESCRIPTION
 from edgekit_sim.iothub.client_certificates import ask_for_certificates
 from edgekit_sim.iothub.errors import SimulatorError
 from edgekit_sim.iothub.hub import Hub
@@ -30,8 +31,10 @@ from edgekit_sim.iothub.listeners import (
     open_sockets,
 )
 from edgekit_sim.iothub.mqtt.connection import DeviceConnection
+from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
 from edgekit_sim.iothub.store import Store
+from edgekit_sim.iothub.uploads import Storage
 
 HUB_NAME = "edgekit-hub.local"
 SHUTDOWN_SECONDS = 1.0
@@ -49,6 +52,8 @@ class Settings:
         websocket_port: port of MQTT over WebSocket; None for none.
         plain_port: port of MQTT without TLS, for load tests; None for none.
         durable: wait for the disk before anything is acknowledged.
+        tier: the tier whose rates hold: none, free, s1, s2 or s3.
+        storage: the storage account devices upload files to, if they can.
     """
 
     state: Path | None = None
@@ -58,12 +63,16 @@ class Settings:
     websocket_port: int | None = WEBSOCKET_PORT
     plain_port: int | None = None
     durable: bool = True
+    tier: str = "none"
+    storage: Storage | None = None
 
     def __post_init__(self) -> None:
         if not self.bind:
             raise SimulatorError("the hub has no address", "name one with --bind, or use auto")
         if not self.hostname or any(c in self.hostname for c in "/;= "):
             raise SimulatorError(f"{self.hostname!r} is no host name")
+        if self.tier not in TIERS:
+            raise SimulatorError(f"{self.tier!r} is no tier", f"use one of {', '.join(TIERS)}")
 
 
 class Server:
@@ -93,11 +102,13 @@ class Server:
             names = list(dict.fromkeys([self.settings.hostname, "localhost", *addresses]))
             context = _tls(issue_server(self._folder, names))
             durable = self.settings.durable and self.settings.state is not None
-            self.hub = Hub(Store(self._folder / "hub.db", durable), names)
+            store = Store(self._folder / "hub.db", durable)
+            self.hub = Hub(store, names, self.settings.tier, self.settings.storage)
             self._nodes = Nodes(self.hub, self.settings.hostname.partition(".")[0])
             self.hub.provisioning.hub = addresses[0]
             self.hub.start(self._fail)
             stack.push_async_callback(self.hub.stop)
+            stack.callback(self._nodes.close)
             await self.hub.store.committed()
             await self._serve_http(stack, context)
             await self._serve_mqtt(stack, context)
@@ -212,13 +223,33 @@ async def serve(
         SimulatorError: it cannot start, or had to stop by itself.
     """
     async with Server(settings) as server:
-        ready(server.describe())
-        waiting = [asyncio.ensure_future(e.wait()) for e in (stop, server.stopped)]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for one in waiting:
-            one.cancel()
-        if server.failure is not None:
-            raise server.failure
+        description = server.describe()
+        with _published(description):
+            ready(description)
+            await _until(stop, server)
+
+
+@contextlib.contextmanager
+def _published(description: dict[str, Any]) -> Iterator[None]:
+    """Say in the state folder where the hub is, as long as it is there; for its owner only."""
+    path = Path(description["state_dir"]) / DESCRIPTION
+    temporary = path.with_suffix(".new")
+    with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        json.dump(description, file)
+    temporary.rename(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _until(stop: asyncio.Event, server: Server) -> None:
+    waiting = [asyncio.ensure_future(e.wait()) for e in (stop, server.stopped)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
+    if server.failure is not None:
+        raise server.failure
 
 
 @contextlib.contextmanager

@@ -228,3 +228,29 @@ def test_a_profile_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> No
     assert run(["model", "profile", "digits"]) == 0
     assert run(["model", "show", "digits"]) == 0
     assert "99% on" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("registered")
+def test_everything_moves_to_another_workspace(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = data(capsys, "list")
+    assert data(capsys, "export", "all.tar")["versions"] == 1
+    assert "already: digits" in error(capsys, "import", "all.tar")
+
+    monkeypatch.setenv("EDGEKIT_WORKSPACE", str(folder / "other"))
+
+    assert data(capsys, "import", "all.tar")["versions"] == 1
+    assert data(capsys, "list") == before
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_recipe_is_kept_and_layers_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--method", "percentile", "--equalize", "--correct-bias"]
+    printed = data(capsys, "quantize", "digits", "--calibration", CALIBRATION, *options)
+
+    recipe = printed["model"]["properties"]["quantization.recipe"]
+    assert recipe == "percentile 99.99, equalized, biases corrected"
+    assert min(layer["sqnr"] for layer in printed["layers"]) > 20
+    run(["model", "quantize", "digits", "--calibration", CALIBRATION, "--layers"])
+    assert "Error of each tensor" in capsys.readouterr().out

@@ -1,4 +1,5 @@
 import hashlib
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -278,3 +279,30 @@ def test_an_alias_finds_what_was_made_from_its_version(registry: Registry, digit
 
     assert len(registry.images(model=ModelRef("digits", alias="old"))) == 1
     assert registry.images(model=ModelRef("digits", alias="new")) == []
+
+
+def test_three_gigabytes_of_onnx_are_refused_before_they_are_copied(
+    registry: Registry, workspace: Workspace, tmp_path: Path
+) -> None:
+    with (tmp_path / "m.onnx").open("wb") as file:
+        file.truncate(3 * 10**9)
+
+    with pytest.raises(ModelError, match=r"m\.onnx has 3,000,000,000 bytes"):
+        registry.register(tmp_path / "m.onnx", "digits")
+
+    assert stored(workspace) == []
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(registry: Registry, tmp_path: Path) -> None:
+    size = 200_000_000
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(size)
+
+    tracemalloc.start()
+    ref = registry.register(tmp_path / "large", "large", framework="other").ref
+    registry.copy_model(ref, tmp_path / "copy")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert registry.get(ref).size == size
+    assert peak < size / 10

@@ -1,7 +1,9 @@
 """Clients of the hub under test, as users write them."""
 
-import time
+import gc
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,24 @@ from azure.iot.hub import IoTHubConfigurationManager, IoTHubRegistryManager
 from edgekit_sim.iothub.handle import HubHandle
 from edgekit_sim.iothub.pytest_plugin import iothub as iothub  # a fixture, found by its name
 
+FOLDER = Path(__file__).parent
+# paho and the SDKs over it leave sockets to the garbage collector when they reconnect or close
+LEAKS = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
-def eventually(find: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """What `find` returns once that is true; its last value when it never is."""
-    end = time.monotonic() + seconds
-    while not (found := find()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == FOLDER:
+            item.add_marker(LEAKS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_what_clients_left() -> Iterator[None]:
+    """Have it done here, and not in the middle of somebody else's test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

@@ -9,9 +9,6 @@ from azure.iot.device import IoTHubDeviceClient, Message
 
 from edgekit_sim.iothub import HubHandle, SimulatorError, start_hub
 
-# paho leaves its wake-up sockets to the garbage collector when the SDK reconnects
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def client_of(hub: HubHandle, device_id: str) -> Any:
     hub.create_device(device_id)

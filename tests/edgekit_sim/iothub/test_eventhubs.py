@@ -15,9 +15,6 @@ from azure.iot.device import Message
 from edgekit_sim.iothub import tokens
 from edgekit_sim.iothub.handle import HubHandle
 
-# azure-eventhub leaves sockets to the garbage collector when it closes
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def consumer(iothub: HubHandle, **options: Any) -> EventHubConsumerClient:
     return EventHubConsumerClient.from_connection_string(

@@ -11,9 +11,6 @@ from cryptography.hazmat.primitives import hashes
 from edgekit_sim.iothub.handle import HubHandle
 from tests.edgekit_sim.iothub.certificates import Pair, issue, pem, private
 
-# paho leaves the socket of a failed handshake to the garbage collector
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def client(
     iothub: HubHandle,

@@ -1,7 +1,8 @@
-"""A small AMQP 1.0 engine: as much as uamqp and azure-eventhub speak with an IoT Hub.
+"""The hub's AMQP front: what azure-eventhub and uamqp find behind an address.
 
-- types: the type system, bytes to values and back (part 1 of the OASIS standard)
-- messages: the sections of a message (part 3)
-- connection: SASL, sessions, links, flow and transfers (parts 2 and 5)
-- nodes: what a link can be attached to: tokens, management, events, commands, feedback
+- nodes: all addresses, and a connection of each client
+- client: one connected client: its claims and its links
+- exchange: requests and responses, `$cbs` and `$management`
+- receivers, selectors, event_messages: the Event Hubs compatible endpoint
+- commands, notifications: cloud-to-device messages, feedback and file notifications
 """

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from edgekit_sim.iothub.client_certificates import chain_of
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import BODY_LIMIT
+from edgekit_sim.iothub.faults import DELAY, DROP, LOSE_ACKS, PARTITION, Fault
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.mqtt import packets
 from edgekit_sim.iothub.mqtt.packets import Malformed
@@ -77,7 +78,7 @@ class DeviceConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         self._transport = cast(asyncio.Transport, transport)
-        if self._hub.faults.unreachable():
+        if self._hub.faults.strikes(PARTITION):
             self.abort()
             return
         self._hub.open_connections.add(self)
@@ -220,7 +221,7 @@ class DeviceConnection(asyncio.Protocol):
         device_id, _, module_id = connect.client_id.partition("/")
         if not device_id:
             return packets.BAD_CLIENT_ID
-        if self._hub.faults.unreachable(device_id):
+        if self._hub.faults.strikes(PARTITION, device_id):
             self.abort()
             return packets.UNAVAILABLE
         path, _, query = (connect.username or "").partition("/?")
@@ -294,6 +295,11 @@ class DeviceConnection(asyncio.Protocol):
         if retain:  # the service keeps nothing retained and says so in a property
             properties = f"{properties}&mqtt-retain=true".lstrip("&")
         assert self.identity is not None
+        if self._hub.faults.active and self._strikes(DROP):
+            self.abort()
+            return
+        if not self._hub.quotas.takes_message(len(payload) + len(rest)):
+            raise Malformed("more messages than the tier has in a day")
         if not packet_id:
             self._hub.events.append(self.identity, properties, payload)
             return
@@ -303,15 +309,23 @@ class DeviceConnection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
 
+    def _strikes(self, kind: str) -> Fault | None:
+        device_id = self.identity.device_id if self.identity else None
+        return self._hub.faults.strikes(kind, device_id)
+
     def acknowledge(self, packet_id: int) -> None:
         """A message is on disk: acknowledge it with the next `flush`."""
         self._unacknowledged -= 1
-        if self._hub.faults.lose_acks and self._hub.faults.loses_ack():
+        if self._hub.faults.active and self._strikes(LOSE_ACKS):
             self.abort()
         self._out.append(packets.puback(packet_id))
 
     def flush(self) -> None:
         """Send the acknowledgements of a group in one piece."""
+        delay = self._strikes(DELAY) if self._hub.faults.active and self._out else None
+        if delay is not None:
+            late, self._out = b"".join(self._out), []
+            asyncio.get_running_loop().call_later(max(0.0, delay.seconds), self.send, late)
         if self._transport is not None and self._out:
             self._transport.write(b"".join(self._out))
         self._out.clear()

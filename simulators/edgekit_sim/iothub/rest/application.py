@@ -6,6 +6,7 @@ from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.rest import (
     configurations,
+    consumer_groups,
     digitaltwins,
     edgekit,
     identities,
@@ -13,6 +14,7 @@ from edgekit_sim.iothub.rest import (
     messages,
     provisioning,
     twins,
+    uploads,
     websocket,
 )
 from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
@@ -26,8 +28,10 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
     for part in (
         twins,
         configurations,
+        consumer_groups,
         identities,
         messages,
+        uploads,
         provisioning,
         jobs,
         digitaltwins,

@@ -1,5 +1,6 @@
 """What every REST handler shares: the hub, the right a route needs, bodies, ETags and errors."""
 
+import asyncio
 import contextlib
 import logging
 import uuid
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.errors import HubFault
+from edgekit_sim.iothub.faults import DELAY, THROTTLE
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.twins import Json, timestamp
 
@@ -18,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NODES: web.AppKey[Nodes] = web.AppKey("nodes", Nodes)
+RETRY_SECONDS = 1
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request; a bulk call with 100 devices stays far below
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -78,6 +81,8 @@ def no_content() -> web.Response:
 async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn errors into the bodies and headers of the real service."""
     try:
+        if not request.path.startswith("/edgekit/"):  # from where the faults are ended
+            await _suffer(hub_of(request), request)
         return await handler(request)
     except HubFault as fault:
         return refusal(fault)
@@ -89,10 +94,23 @@ async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
         return refusal(HubFault(405, "MethodNotAllowed", str(error)))
 
 
+async def _suffer(hub: Hub, request: web.Request) -> None:
+    """Let the faults and quotas in force have their way with a request."""
+    if hub.faults.active:
+        delay = hub.faults.strikes(DELAY)
+        if delay is not None:
+            await asyncio.sleep(max(0.0, delay.seconds))
+        if hub.faults.strikes(THROTTLE):
+            raise HubFault(429, "ThrottlingException", "throttled on command")
+    hub.quotas.spend(request.method, request.path)
+
+
 def refusal(fault: HubFault) -> web.Response:
     """An error in the shape the SDKs read."""
     tracking = f"Tracking ID:{uuid.uuid4().hex}-TimeStamp:{timestamp()}"
     document = {"Message": f"ErrorCode:{fault.code};{fault}", "ExceptionMessage": tracking}
     response = answer(document, fault.status)
     response.headers["iothub-errorcode"] = fault.code
+    if fault.status == 429:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
     return response

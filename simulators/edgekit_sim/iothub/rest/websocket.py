@@ -9,6 +9,7 @@ from edgekit_sim.iothub.mqtt.connection import PACKET_LIMIT, DeviceConnection
 from edgekit_sim.iothub.rest.requests import NODES, hub_of
 
 AMQP = "AMQPWSB10"
+PAUSE, RESUME = 256 * 1024, 64 * 1024  # bytes that wait when a connection holds back, goes on
 
 routes = web.RouteTableDef()
 
@@ -16,8 +17,13 @@ routes = web.RouteTableDef()
 class _Frames:
     """As much of a transport as a connection uses, over a WebSocket."""
 
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, request: web.Request, connection: asyncio.Protocol
+    ) -> None:
         self._socket = socket
+        self._connection = connection
+        self._waiting = 0
+        self._paused = False
         self._request = request
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._readable = asyncio.Event()
@@ -25,6 +31,10 @@ class _Frames:
 
     def write(self, data: bytes) -> None:
         self._queue.put_nowait(data)
+        self._waiting += len(data)
+        if self._waiting > PAUSE and not self._paused:
+            self._paused = True
+            self._connection.pause_writing()
 
     def close(self) -> None:
         self._queue.put_nowait(None)
@@ -50,6 +60,10 @@ class _Frames:
         """Write what has been queued, until the end is."""
         while (data := await self._queue.get()) is not None:
             await self._socket.send_bytes(data)
+            self._waiting -= len(data)
+            if self._paused and self._waiting < RESUME:
+                self._paused = False
+                self._connection.resume_writing()
         await self._socket.close()
 
 
@@ -62,7 +76,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     connection = request.app[NODES].connection() if amqp else DeviceConnection(hub_of(request))
     socket = web.WebSocketResponse(protocols=(AMQP if amqp else "mqtt",), max_msg_size=PACKET_LIMIT)
     await socket.prepare(request)
-    frames = _Frames(socket, request)
+    frames = _Frames(socket, request, connection)
     connection.connection_made(cast(asyncio.BaseTransport, frames))
     sender = asyncio.ensure_future(frames.send())
     try:

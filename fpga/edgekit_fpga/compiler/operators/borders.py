@@ -1,0 +1,53 @@
+"""QuantizeLinear and DequantizeLinear: where float and quantized tensors meet."""
+
+import numpy as np
+
+from edgekit_fpga.compiler.importer import Builder, Node, Unsupported, quantization_json
+from edgekit_fpga.compiler.operators.elementwise import table_layer
+from edgekit_fpga.compiler.operators.floats import lower
+from edgekit_fpga.compiler.tables import requantize_table
+from edgekit_fpga.cpu import CpuOp
+
+
+def quantize_linear(b: Builder, node: Node) -> None:
+    """A float tensor becomes quantized: at the pipeline's start, or after a float island."""
+    source, made = node.inputs[0], node.outputs[0]
+    quantization = b.quantization(node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else "")
+    if source in b.types:
+        b.before.append(CpuOp("QuantizeLinear", (source,), made, quantization_json(quantization)))
+        b.add_tensor(made, b.shapes[source], quantization)
+        b.entries.append(made)
+    elif source in b.real:
+        held = b.source(source)
+        if b.tensors[held].quantization == quantization:
+            b.make_alias(made, b.real[source], b.shapes[source])
+        else:
+            table = requantize_table(b.tensors[held].quantization, quantization)
+            table_layer(b, node.name, held, made, b.shapes[source], quantization, table)
+    elif source in b.pending:
+        lower(b, b.pending[source], made, quantization)
+    else:
+        raise Unsupported(f"its input {source} comes from nowhere")
+
+
+def dequantize_linear(b: Builder, node: Node) -> None:
+    """A quantized tensor seen as real numbers, or quantized weights."""
+    source, made = node.inputs[0], node.outputs[0]
+    if source in b.constants:
+        stored = b.constants[source]
+        zero = b.constants[node.inputs[2]] if len(node.inputs) > 2 else np.zeros(1, stored.dtype)
+        scale = b.constant(node.inputs[1], "scale")
+        b.weights[made] = (stored, scale, zero, int(node.attributes.get("axis", 1)))
+        axis = int(node.attributes.get("axis", 1))
+        spread = [1] * stored.ndim
+        if scale.size > 1:
+            spread[axis] = scale.size
+        shifted = stored.astype(np.int32) - zero.astype(np.int32).reshape(
+            spread if zero.size > 1 else [1] * stored.ndim
+        )
+        b.constants[made] = shifted.astype(np.float32) * scale.reshape(spread)
+        return
+    quantization = b.quantization(node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else "")
+    b.entry(source, quantization)
+    b.real[made] = source
+    b.shapes[made] = b.shapes[source]

@@ -1,0 +1,214 @@
+"""Float nodes between DequantizeLinear and QuantizeLinear, and what follows the NPU."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgekit_fpga.arithmetic import Float32, Int8, Int64
+from edgekit_fpga.compiler import ir
+from edgekit_fpga.compiler.importer import Builder, Node, Unsupported, stage_attributes
+from edgekit_fpga.compiler.operators.elementwise import (
+    add_tensors,
+    multiply_tensors,
+    table_layer,
+)
+from edgekit_fpga.compiler.operators.linear import (
+    centred_weights,
+    convolution,
+    dense,
+    multipliers,
+)
+from edgekit_fpga.compiler.operators.pooling import average, average_all
+from edgekit_fpga.compiler.tables import ELEMENTWISE, evaluate
+from edgekit_fpga.cpu import STAGE_OPERATORS, CpuOp
+
+
+def postpone(b: Builder, node: Node) -> None:
+    """Keep a float node until a QuantizeLinear, or the end, says what becomes of it."""
+    source = node.inputs[0]
+    if source in b.types and node.operator in STAGE_OPERATORS:
+        made = node.outputs[0]
+        b.types[made] = b.types[source]
+        b.shapes[made] = b.shapes[source]
+        b.before.append(CpuOp(node.operator, (source,), made, stage_attributes(b, node)))
+        return
+    if not any(name in b.real or name in b.pending for name in node.inputs):
+        raise Unsupported(f"its input {source} is not quantized")
+    b.pending[node.outputs[0]] = node
+    b.shapes[node.outputs[0]] = b.shapes[source]
+
+
+def lower(b: Builder, node: Node, made: str, outgoing: ir.Quantization) -> None:
+    """Lower a pending float node now that its result is quantized as `made`."""
+    clamp = (-128, 127)
+    tail = node
+    while tail.operator in ("Relu", "Clip") and tail.inputs[0] in b.pending:
+        clamp = _tighten(clamp, _clamp(b, tail, outgoing))
+        tail = b.pending[tail.inputs[0]]
+    floats = FLOAT_OPERATORS.get(tail.operator)
+    if floats is not None and not _is_table(b, tail):
+        floats(b, tail, made, outgoing, clamp)
+        return
+    nodes, leaf = _island(b, node)
+    held = b.source(leaf)
+    table = evaluate(
+        nodes, b.constants, leaf, node.outputs[0], b.tensors[held].quantization, outgoing
+    )
+    table_layer(b, node.name, held, made, b.shapes[leaf], outgoing, table)
+
+
+def _is_table(b: Builder, node: Node) -> bool:
+    """Whether an Add or Mul has one activation only, so that it belongs into a table."""
+    if node.operator not in ELEMENTWISE:
+        return False
+    return len({name for name in node.inputs if name and name not in b.constants}) < 2
+
+
+def _island(b: Builder, node: Node) -> tuple[list[Node], str]:
+    """The elementwise float nodes behind `node`, in order, and the one real view they start at."""
+    nodes: list[Node] = []
+    leaves: set[str] = set()
+
+    def visit(current: Node) -> None:
+        if current in nodes:
+            return
+        if current.operator not in ELEMENTWISE:
+            raise Unsupported(f"{current.operator} between DequantizeLinear and QuantizeLinear")
+        for name in current.inputs:
+            if name in b.pending:
+                visit(b.pending[name])
+            elif name in b.real:
+                leaves.add(name)
+            elif name and b.constant(name, "operand").size != 1:
+                raise Unsupported("its constant operand is not a single number")
+        nodes.append(current)
+
+    visit(node)
+    if len(leaves) != 1:
+        raise Unsupported("it joins more than one quantized tensor")
+    return nodes, leaves.pop()
+
+
+def _clamp(b: Builder, node: Node, outgoing: ir.Quantization) -> tuple[int, int]:
+    """Relu or Clip on real numbers as bounds on the stored result."""
+    low, high = -np.inf, np.inf
+    if node.operator == "Relu":
+        low = 0.0
+    else:
+        bounds = [b.constants[name] if name else None for name in node.inputs[1:3]]
+        bounds += [None] * (2 - len(bounds))
+        low = float(bounds[0]) if bounds[0] is not None else node.attributes.get("min", low)
+        high = float(bounds[1]) if bounds[1] is not None else node.attributes.get("max", high)
+
+    def stored(real: float) -> int:
+        if np.isinf(real):
+            return -128 if real < 0 else 127
+        scaled = np.rint(np.float32(real) / outgoing.scale) + outgoing.zero_point
+        return int(np.clip(scaled, -128, 127))
+
+    return stored(low), stored(high)
+
+
+def _tighten(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
+    low = max(one[0], two[0])
+    return low, max(low, min(one[1], two[1]))
+
+
+def _float_conv(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    held, centred, bias, multiplier = _float_weights(b, node, outgoing, 0)
+    convolution(b, node, held, made, centred, bias, multiplier, outgoing, clamp)
+
+
+def _float_gemm(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    a = node.attributes
+    if a.get("transA", 0) or a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0:
+        raise Unsupported("transA, alpha or beta is set")
+    axis = 0 if a.get("transB", 0) else 1
+    held, centred, bias, multiplier = _float_weights(b, node, outgoing, axis)
+    matrix = centred if axis == 0 else centred.T
+    dense(b, node, held, made, matrix, bias, multiplier, outgoing, clamp)
+
+
+def _float_weights(
+    b: Builder, node: Node, outgoing: ir.Quantization, axis: int
+) -> tuple[str, Int8, Int64, Float32]:
+    """Source, weights, bias in accumulator units, and multipliers of a QDQ Conv or Gemm."""
+    held = b.source(node.inputs[0])
+    if node.inputs[1] not in b.weights:
+        raise Unsupported("its weights are not quantized constants")
+    stored, scale, zero, _ = b.weights[node.inputs[1]]
+    centred = centred_weights(stored, zero, axis)
+    channels = centred.shape[axis]
+    incoming = b.tensors[held].quantization
+    bias: Int64 = np.zeros(channels, np.int64)
+    if len(node.inputs) > 2 and node.inputs[2]:
+        name = node.inputs[2]
+        if name in b.weights:
+            bias = b.weights[name][0].astype(np.int64)
+        else:
+            unit = np.float32(incoming.scale) * scale.astype(np.float32)
+            bias = np.rint(b.constant(name, "bias") / unit).astype(np.int64)
+    return held, centred, bias, multipliers(incoming, scale, outgoing, channels)
+
+
+def _float_add(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    add_tensors(b, node, (node.inputs[0], node.inputs[1]), made, outgoing, clamp)
+
+
+def _float_sub(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    add_tensors(b, node, (node.inputs[0], node.inputs[1]), made, outgoing, clamp, minus=True)
+
+
+def _float_mul(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    multiply_tensors(b, node, (node.inputs[0], node.inputs[1]), made, outgoing, clamp)
+
+
+def _float_average(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    if clamp != (-128, 127):
+        raise Unsupported("an activation follows it")
+    average(b, node, b.source(node.inputs[0]), made, outgoing)
+
+
+def _float_concat(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    from edgekit_fpga.compiler.operators.shapes import concat_parts
+
+    if clamp != (-128, 127):
+        raise Unsupported("an activation follows it")
+    concat_parts(b, node, list(node.inputs), made, outgoing)
+
+
+def _float_global_average(
+    b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
+) -> None:
+    if clamp != (-128, 127):
+        raise Unsupported("an activation follows it")
+    average_all(b, node.name, node.inputs[0], made, outgoing)
+
+
+Lowering = Callable[[Builder, Node, str, ir.Quantization, tuple[int, int]], None]
+
+FLOAT_OPERATORS: dict[str, Lowering] = {
+    "Conv": _float_conv,
+    "Gemm": _float_gemm,
+    "MatMul": _float_gemm,
+    "Add": _float_add,
+    "Sub": _float_sub,
+    "Mul": _float_mul,
+    "Concat": _float_concat,
+    "AveragePool": _float_average,
+    "GlobalAveragePool": _float_global_average,
+}

@@ -1,0 +1,123 @@
+"""Feedback on cloud-to-device messages, and notices of uploaded files: for one receiver each."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+from edgekit_sim.amqp.composites import Accepted, Outcome, Rejected, Released
+from edgekit_sim.amqp.links import OutgoingLink
+from edgekit_sim.amqp.message import Message, write_message
+from edgekit_sim.iothub.errors import HubFault
+
+if TYPE_CHECKING:
+    from edgekit_sim.iothub.amqp.client import Client
+
+FEEDBACK_TYPE = "application/vnd.microsoft.iothub.feedback.json"
+FILE_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to tell a receiver.
+
+    Attributes:
+        lock: under which it is held for the receiver.
+        body: JSON.
+    """
+
+    lock: str
+    body: object
+
+
+@dataclass
+class Queue:
+    """A queue of notices somewhere in the hub.
+
+    Attributes:
+        content_type: of its messages.
+        receive: locks and gives the next one, None when there is none.
+        complete: a receiver has dealt with what it held under a lock.
+        abandon: a receiver gives that back.
+        receivers: who listens now.
+    """
+
+    content_type: str
+    receive: Callable[[], Notice | None]
+    complete: Callable[[str], None]
+    abandon: Callable[[str], None]
+    receivers: list["NoticeReceiver"] = field(default_factory=list)
+
+    def pump(self) -> None:
+        """There is something new."""
+        for one in list(self.receivers):
+            one.pump()
+
+
+class NoticeReceiver:
+    """Gives one receiver what a queue has.
+
+    Args:
+        queue: the queue.
+        client: whose it is.
+        path: the address it was found at.
+    """
+
+    def __init__(self, queue: Queue, client: "Client", path: str) -> None:
+        self.path = path
+        self._queue = queue
+        self._client = client
+        self._link: OutgoingLink | None = None
+        self._held: dict[bytes, str] = {}
+
+    def attached(self, link: OutgoingLink) -> None:
+        """The client listens."""
+        self._link = link
+        self._queue.receivers.append(self)
+
+    def sendable(self, link: OutgoingLink) -> None:
+        """Send what is there."""
+        while link.sendable and (notice := self._queue.receive()) is not None:
+            tag = uuid.uuid4().bytes
+            self._held[tag] = notice.lock
+            properties = {
+                "message_id": notice.lock,
+                "content_type": self._queue.content_type,
+                "content_encoding": "utf-8",
+            }
+            link.send(write_message(Message(orjson.dumps(notice.body), properties)), tag)
+            if link.presettled:
+                self.settled(link, tag, Accepted())
+        link.drained()
+
+    def pump(self) -> None:
+        """There is something new."""
+        if self._link is not None and self._link.sendable:
+            self.sendable(self._link)
+            self._client.endpoint.flush()
+
+    def settled(self, link: OutgoingLink, tag: bytes, outcome: Outcome) -> None:
+        """The client has completed (or rejected) a notice, or gives it back."""
+        del link
+        lock = self._held.pop(tag, None)
+        if lock is None:
+            return
+        try:
+            if isinstance(outcome, Accepted | Rejected):
+                self._queue.complete(lock)
+            else:
+                self._queue.abandon(lock)
+                if self._link is not None:
+                    self._queue.pump()
+        except HubFault:
+            return  # it held the notice for too long: somebody else has it now
+
+    def detached(self, link: OutgoingLink) -> None:
+        """The client has gone: what it held is for others."""
+        self._link = None
+        for tag in list(self._held):
+            self.settled(link, tag, Released())
+        self._queue.receivers.remove(self)
+        self._queue.pump()
