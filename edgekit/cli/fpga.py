@@ -1,8 +1,8 @@
 """`edgekit fpga`: compile int8 graphs for the NPU, run them, prove them, look inside."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -263,21 +263,83 @@ def boards(as_json: bool) -> None:
     print_table("", columns, rows)
 
 
+@fpga.command("bench")
+@click.argument("package", type=PACKAGE)
+@click.option("--count", default=32, show_default=True, help="How many random inputs.")
+@click.option("--rtl", is_flag=True, help="Measure the cycles of one input in RTL simulation.")
+@json_option
+def bench(package: Path, count: int, rtl: bool, as_json: bool) -> None:
+    """Measure PACKAGE: cycles, use of the multipliers, inferences a second.
+
+    Cycles count from start to done, host transfer apart. They come from the schedule; with --rtl
+    from the NPU's Verilog, which takes about a minute the first time for a board.
+
+    \b
+    Examples:
+      edgekit fpga bench digits.npu
+      edgekit fpga bench digits.npu --rtl --json
+    """
+    import time
+
+    from edgekit_fpga import read_package, run
+
+    loaded = read_package(package)
+    array, macs = loaded.board.array, loaded.manifest["macs"]
+    inputs = random_inputs(loaded, count, 0)
+    cycles = loaded.manifest["cycles"]["total"]
+    begin = time.perf_counter()
+    if rtl:
+        from edgekit_fpga import simulate
+
+        count = 1
+        _, (cycles, *_) = simulate.run(loaded, {name: v[:1] for name, v in inputs.items()})
+    else:
+        run(loaded, inputs)
+    seconds = time.perf_counter() - begin
+    data = {
+        "backend": "rtl" if rtl else "interpreter",
+        "board": loaded.board.name,
+        "array": f"{array.reduction_lanes}x{array.output_lanes}",
+        "macs": macs,
+        "cycles": cycles,
+        "utilization": macs / (array.macs * cycles),
+        "microseconds": cycles / loaded.board.clock_mhz,
+        "inferences": count,
+        "seconds": seconds,
+    }
+    if as_json:
+        print_json(data)
+        return
+    source = "measured in RTL simulation" if rtl else "estimated from the schedule"
+    say(f"{macs:,} MACs on {data['array']} in {cycles:,} cycles {source}")
+    say(
+        f"{100 * data['utilization']:.1f}% of the multipliers, {data['microseconds']:,.0f} us at "
+        f"{loaded.board.clock_mhz} MHz"
+    )
+    say(f"{count} inferences took {seconds:.2f} s here ({data['backend']})")
+
+
 @fpga.command("profile")
 @click.argument("package", type=PACKAGE)
+@click.option("--svg", "picture", type=PACKAGE, help="Draw layers and memory over time, too.")
 @json_option
-def profile(package: Path, as_json: bool) -> None:
+def profile(package: Path, picture: Path | None, as_json: bool) -> None:
     """Show where PACKAGE spends its cycles: each layer's cycles, use of the array, and memory.
 
     \b
-    Example:
+    Examples:
       edgekit fpga profile digits.npu
+      edgekit fpga profile digits.npu --svg digits.svg
     """
     from edgekit_fpga import read_package
     from edgekit_fpga.profiling import profile as measured
 
     loaded = read_package(package)
     layers = measured(loaded)
+    if picture is not None:
+        from edgekit_fpga.timeline import svg
+
+        write_file(picture, lambda file: file.write(svg(loaded).encode()))
     total = sum(layer.cycles for layer in layers)
     macs = sum(layer.macs for layer in layers)
     busy = macs / (loaded.board.array.macs * total)
@@ -361,7 +423,19 @@ def read_inputs(path: Path, package: "Package") -> "dict[str, NDArray[Any]]":
 
 
 def write_outputs(path: Path, outputs: "Mapping[str, NDArray[Any]]") -> None:
-    """Write arrays by name as .npz: a temporary file, then renamed.
+    """Write arrays by name as .npz.
+
+    Raises:
+        ModelError: the file cannot be written.
+    """
+    import numpy as np
+
+    # the keyword names are the model's outputs
+    write_file(path, lambda file: np.savez(file, **dict(outputs)))  # type: ignore[arg-type]
+
+
+def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file whole or not at all: a temporary one, flushed, then renamed.
 
     Raises:
         ModelError: the file cannot be written.
@@ -369,13 +443,11 @@ def write_outputs(path: Path, outputs: "Mapping[str, NDArray[Any]]") -> None:
     import os
     import tempfile
 
-    import numpy as np
-
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, **dict(outputs))  # type: ignore[arg-type]  # names are the model's
+                write(file)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(path)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli.image_move import bundle, copy, delete, diff, unbundle
+from edgekit.cli.image_trust import PLAIN_HTTP, keygen, sbom, sign, sign_image, verify
 from edgekit.cli.output import json_option, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
@@ -15,12 +17,8 @@ if TYPE_CHECKING:
     from edgekit.oci.descriptor import Descriptor, Platform
     from edgekit.packager.image import BuiltImage, PackagedModel
     from edgekit.packager.store import Store
-    from edgekit.registry import ModelRef, Registry
+    from edgekit.registry import ImageRecord, ModelRef, Registry
     from edgekit.workspace import Workspace
-
-_PLAIN_HTTP = click.option(
-    "--plain-http", is_flag=True, help="Talk HTTP without TLS; unasked only to this machine."
-)
 
 
 @click.group()
@@ -32,9 +30,15 @@ def image() -> None:
       edgekit image build digits:1 --push registry.example.com/digits:1
       edgekit image build digits:1 --platform linux/arm64 --output oci:out
       edgekit image build digits:1 --load
-      edgekit image list --model digits
       edgekit image show digits:1
+      edgekit image diff digits:1 digits:2
+      edgekit image sign registry.example.com/digits:1 --key release.key
+      edgekit image verify registry.example.com/digits:1 --key release.key.pub
     """
+
+
+for _command in (bundle, copy, delete, diff, keygen, sbom, sign, unbundle, verify):
+    image.add_command(_command)
 
 
 @image.command()
@@ -45,11 +49,16 @@ def image() -> None:
     multiple=True,
     help="linux/amd64 or linux/arm64, with commas or repeated; both where not given.",
 )
-@click.option("--base", default="debian:bookworm", show_default=True, help="What it stands on.")
+@click.option("--base", default="debian:bookworm", show_default=True, help="Or REGISTRY/NAME:TAG.")
 @click.option(
     "--score",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A score.py of your own, put into the image.",
+)
+@click.option(
+    "--requirements",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A requirements.txt of what score.py imports.",
 )
 @click.option("--push", "push_to", metavar="REGISTRY/NAME:TAG", help="Push it to a registry.")
 @click.option(
@@ -63,18 +72,26 @@ def image() -> None:
     show_default=True,
     help="zstd needs Docker 23 or containerd 1.5 where it runs.",
 )
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Sign what was pushed with this key, with its bill of material and provenance.",
+)
 @click.option("--update", is_flag=True, help="Take the newest packages and wheels, not the locked.")
-@_PLAIN_HTTP
+@PLAIN_HTTP
 @json_option
 def build(
     model: str,
     platforms: tuple[str, ...],
     base: str,
     score: Path | None,
+    requirements: Path | None,
     push_to: str | None,
     output: str | None,
     load_it: bool,
     compression: str,
+    key: Path | None,
     update: bool,
     plain_http: bool,
     as_json: bool,
@@ -91,13 +108,19 @@ def build(
       edgekit image build digits --output docker-archive:digits.tar --platform linux/amd64
     """
     from edgekit.oci.reference import Reference
+    from edgekit.oci.signing import read_private_key
     from edgekit.packager.deliver import Output, host_platform, load, push_image, write
     from edgekit.packager.image import DEFAULT_PLATFORMS, build_image, plan_image
+    from edgekit.packager.materials import LOCAL_BUILDER
     from edgekit.registry import Registry
     from edgekit.workspace import Workspace
 
     began = time.monotonic()
     # everything the user typed is read before anything is done
+    if key:
+        read_private_key(key)
+        if not push_to:
+            raise click.UsageError("--sign signs what is pushed: give --push too")
     target = Reference.parse(push_to) if push_to else None
     place = Output.parse(output) if output else None
     chosen = _platforms(platforms)
@@ -115,6 +138,7 @@ def build(
             chosen,
             base=base,
             score=score,
+            requirements=requirements,
             compression="zstd" if compression == "zstd" else "gzip",
             update=update,
             progress=tell,
@@ -134,6 +158,8 @@ def build(
                 built.blobs, built.root, target, plain_http, lambda _blob, step, _had: advance(step)
             )
         uploaded, where = pushed.bytes_uploaded, str(target)
+        if key:
+            sign_image(str(target.at(built.digest)), key, LOCAL_BUILDER, plain_http)
     registry.record_image(
         model=ref,
         digest=built.digest,
@@ -227,7 +253,7 @@ def list_images(model: str | None, as_json: bool) -> None:
 
 @image.command()
 @click.argument("name")
-@_PLAIN_HTTP
+@PLAIN_HTTP
 @json_option
 def show(name: str, plain_http: bool, as_json: bool) -> None:
     """Show what NAME consists of: its layers, their sizes, who brought them.
@@ -242,7 +268,7 @@ def show(name: str, plain_http: bool, as_json: bool) -> None:
     """
     from edgekit.oci.describe import describe
 
-    with _located(name, plain_http) as (blobs, root):
+    with located(name, plain_http) as (blobs, root):
         value = describe(blobs, root)
     if as_json:
         print_json(value)
@@ -262,7 +288,7 @@ def show(name: str, plain_http: bool, as_json: bool) -> None:
 @image.command()
 @click.argument("name")
 @click.argument("target", metavar="REGISTRY/NAME:TAG")
-@_PLAIN_HTTP
+@PLAIN_HTTP
 @json_option
 def push(name: str, target: str, plain_http: bool, as_json: bool) -> None:
     """Push an image that was built before: NAME is a model version, a digest, or oci:DIR.
@@ -277,7 +303,7 @@ def push(name: str, target: str, plain_http: bool, as_json: bool) -> None:
 
     began = time.monotonic()
     reference = Reference.parse(target)
-    with _located(name, plain_http) as (blobs, root), progress("push") as advance:
+    with located(name, plain_http) as (blobs, root), progress("push") as advance:
         pushed = push_image(
             blobs, root, reference, plain_http, lambda _blob, step, _had: advance(step)
         )
@@ -340,6 +366,7 @@ def _packaged(registry: "Registry", model: str) -> "tuple[PackagedModel, ModelRe
         registry.model_file(version.ref),
         tuple(plain(spec) for spec in version.inputs),
         tuple(plain(spec) for spec in version.outputs),
+        (str(version.parent),) if version.parent else (),
     )
     return packaged, version.ref
 
@@ -351,7 +378,7 @@ def _store(workspace: "Workspace") -> "Store":
 
 
 @contextmanager
-def _located(name: str, plain_http: bool) -> "Iterator[tuple[Blobs, Descriptor]]":
+def located(name: str, plain_http: bool) -> "Iterator[tuple[Blobs, Descriptor]]":
     """The blobs and the root of the image that `name` stands for."""
     from edgekit.oci.layout import Layout
 
@@ -387,22 +414,39 @@ def _remote(name: str, plain_http: bool) -> "Iterator[tuple[Blobs, Descriptor]]"
 
 def _local(name: str) -> "tuple[Blobs, Descriptor]":
     """The newest image that was built here of a model version, or the one with a digest."""
-    from edgekit.errors import NotFound
-    from edgekit.oci.descriptor import is_digest
     from edgekit.oci.image import stored_root
-    from edgekit.registry import ModelRef, Registry
     from edgekit.workspace import Workspace
 
-    workspace = Workspace.find()
-    registry = Registry.open(workspace)
+    blobs = _store(Workspace.find()).blobs
+    return blobs, stored_root(blobs, recorded_digest(name))
+
+
+def recorded(registry: "Registry", name: str) -> "list[ImageRecord]":
+    """The records of an image: by its place, its digest, or the model version in it."""
+    from edgekit.oci.descriptor import is_digest
+    from edgekit.registry import ModelRef
+
     if is_digest(name):
-        found = registry.images(digest=name)
-    else:
-        found = registry.images(model=registry.get(ModelRef.parse(name)).ref)
+        return registry.images(digest=name)
+    if "/" in name or name.startswith(("oci:", "docker")):
+        return [record for record in registry.images() if record.reference == name]
+    return registry.images(model=registry.get(ModelRef.parse(name)).ref)
+
+
+def recorded_digest(name: str) -> str:
+    """The digest of the newest image recorded under a name.
+
+    Raises:
+        NotFound: none was built here.
+    """
+    from edgekit.errors import NotFound
+    from edgekit.registry import Registry
+    from edgekit.workspace import Workspace
+
+    found = recorded(Registry.open(Workspace.find()), name)
     if not found:
         raise NotFound(f"no image of {name} was built here", f"edgekit image build {name}")
-    blobs = _store(workspace).blobs
-    return blobs, stored_root(blobs, found[-1].digest)
+    return found[-1].digest
 
 
 @contextmanager

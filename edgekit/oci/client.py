@@ -27,6 +27,7 @@ from edgekit.oci.descriptor import (
     MANIFEST_LIMIT,
     Descriptor,
     digest_of,
+    parse_json,
 )
 from edgekit.oci.reference import Reference
 
@@ -141,6 +142,12 @@ class RegistryClient:
 
     def put_manifest(self, name: str, target: str, media_type: str, data: bytes) -> str:
         """Store a manifest or index under a tag or its digest; returns its digest."""
+        return self.put_artifact_manifest(name, target, media_type, data)[0]
+
+    def put_artifact_manifest(
+        self, name: str, target: str, media_type: str, data: bytes
+    ) -> tuple[str, bool]:
+        """Store a manifest; returns its digest, and whether its subject's referrers list it now."""
         response = self._ask(
             "PUT",
             f"/v2/{name}/manifests/{target}",
@@ -153,7 +160,17 @@ class RegistryClient:
         said = response.headers.get("Docker-Content-Digest", digest)
         if said != digest:
             raise Corrupt(f"{self.registry} stored {said} where {digest} was sent")
-        return digest
+        return digest, "OCI-Subject" in response.headers
+
+    def referrers(self, name: str, digest: str) -> list[Descriptor] | None:
+        """The manifests whose subject is `digest`; None where the registry cannot tell."""
+        response = self._ask("GET", f"/v2/{name}/referrers/{digest}", _pull(name))
+        if response.status_code == 404:
+            return None
+        self._expect(response, (200,), f"the referrers of {self.registry}/{name}@{digest}")
+        index = parse_json(response.content, f"the referrers of {digest}")
+        manifests = index.get("manifests")
+        return [Descriptor.from_json(each) for each in manifests or []]
 
     def delete_manifest(self, name: str, digest: str) -> None:
         """Take a manifest away.

@@ -57,3 +57,30 @@ def _layers(blobs: Blobs, manifest: Manifest) -> list[dict[str, Any]]:
         }
         for maker, layer in zip(makers, manifest.layers, strict=False)
     ]
+
+
+def changed_layers(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """What whoever has `old` must fetch for `new`, and what falls away; see `describe`."""
+    changes: list[dict[str, Any]] = []
+    before = {entry["platform"]: entry["layers"] for entry in old["platforms"]}
+    for entry in new["platforms"]:
+        had = before.get(entry["platform"], [])
+        digests = {layer["digest"] for layer in had}
+        makers = {layer["by"] for layer in had}
+        changes += [
+            {
+                "platform": entry["platform"],
+                "by": layer["by"],
+                "change": "changed" if layer["by"] in makers else "added",
+                "size": layer["size"],
+            }
+            for layer in entry["layers"]
+            if layer["digest"] not in digests
+        ]
+        kept = {layer["by"] for layer in entry["layers"]}
+        changes += [
+            {"platform": entry["platform"], "by": layer["by"], "change": "removed", "size": 0}
+            for layer in had
+            if layer["by"] not in kept
+        ]
+    return changes

@@ -53,7 +53,8 @@ class Layout:
         Raises:
             OciError: there is none, or more than one without a name to choose by.
         """
-        roots = self.roots()
+        # what is said about an image is listed too, and is none
+        roots = [root for root in self.roots() if not root.artifact_type]
         chosen = [
             root
             for root in roots
@@ -81,7 +82,8 @@ class Layout:
                 if (other.annotations.get(REF_NAME), other.digest) != (name or None, root.digest)
                 and not (name and other.annotations.get(REF_NAME) == name)
             ]
-        listed = replace(root, annotations={REF_NAME: name} if name else {})
+        annotations = dict(root.annotations) | ({REF_NAME: name} if name else {})
+        listed = replace(root, annotations=annotations)
         index = {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.index.v1+json",

@@ -163,6 +163,39 @@ def fetch_documents(reference: Reference, blobs: Blobs, client: RegistryClient) 
     return root
 
 
+def copy(
+    source: Reference,
+    target: Reference,
+    source_client: RegistryClient,
+    target_client: RegistryClient,
+    blobs: Blobs,
+    progress: Progress | None = None,
+) -> Pushed:
+    """Bring an image with all its platforms from one place to another.
+
+    Blobs that the target has are not fetched; within one registry none is: it mounts them.
+
+    Args:
+        source: where it is.
+        target: where it goes.
+        source_client: of the source's registry.
+        target_client: of the target's.
+        blobs: hold what is on its way.
+        progress: told of each blob.
+    """
+    root = fetch_documents(source, blobs, source_client)
+    near = source.name if source.registry == target.registry else ""
+    for descriptor in walk(blobs, root):
+        if blobs.has(descriptor):
+            continue
+        if target_client.has_blob(target.name, descriptor):
+            continue
+        if near and not target_client.mount_blob(target.name, descriptor, near):
+            continue
+        source_client.get_blob(source.name, descriptor, blobs)
+    return push(blobs, root, target, target_client, progress)
+
+
 def _pull_registry(
     reference: Reference,
     blobs: Blobs,

@@ -6,168 +6,56 @@ again by them. So a changed model costs the model's layer, a configuration and a
 """
 
 import hashlib
-import importlib.util
 import logging
 import re
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
-from edgekit.errors import Corrupt, ImageError, OciError
+from edgekit.errors import ImageError, OciError
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.descriptor import Descriptor, Platform, canonical_json
 from edgekit.oci.image import NamedLayer, Settings, put_image, put_index
 from edgekit.oci.layer import (
     Compression,
-    Entry,
     Layer,
     compressor_identity,
-    file_digest,
     write_layer,
 )
+from edgekit.oci.reference import Reference
 from edgekit.packager.base import USER, DebianBase
-from edgekit.packager.debian import lock_debian
+from edgekit.packager.debian import Package, lock_debian
+from edgekit.packager.materials import Materials, remember_materials
+from edgekit.packager.pulled import GLIBC, PulledBase, lock_base
+from edgekit.packager.recipes import (
+    FORMAT,
+    MODEL,
+    MODEL_LEVEL,
+    RUNTIME,
+    Files,
+    ModelLayer,
+    PackagedModel,
+    Recipe,
+    app_files,
+    compresses,
+    runtime_files,
+)
 from edgekit.packager.store import Progress, Store
-from edgekit.packager.wheels import REQUIREMENTS, WheelLayer, lock_wheels
+from edgekit.packager.wheels import (
+    REQUIREMENTS,
+    Wheel,
+    WheelLayer,
+    WheelLock,
+    lock_wheels,
+    read_requirements,
+)
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 DEFAULT_BASE = "debian:bookworm"
 DEFAULT_PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
-# Weights hardly compress: the fastest level takes a fifth of the time for nearly the same size.
-MODEL_LEVEL = 1
-# Where it saves less than this share, a model is stored as it is: trained float32 weights save 7 %,
-# which no line is worth the time for, and a device unpacks nothing.
-MODEL_SAVING = 0.1
-_SAMPLES, _SAMPLE_LENGTH = 4, 128 * 1024
-
-RUNTIME = "opt/edgekit/runtime"
-APP = "opt/edgekit/app"
-MODEL = "opt/edgekit/model"
-
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """The model version that goes into an image.
-
-    Args:
-        name: of the model in the registry.
-        version: from 1.
-        digest: of the file, `sha256:...`.
-        file: the ONNX file.
-        inputs: name, datatype and shape of each, as plain values.
-        outputs: the same.
-    """
-
-    name: str
-    version: int
-    digest: str
-    file: Path
-    inputs: tuple[Mapping[str, Any], ...] = ()
-    outputs: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def reference(self) -> str:
-        """`NAME:VERSION`."""
-        return f"{self.name}:{self.version}"
-
-    def describe(self) -> bytes:
-        """What `model.json` in the image says."""
-        return canonical_json(
-            {
-                "name": self.name,
-                "version": self.version,
-                "digest": self.digest,
-                "inputs": [dict(each) for each in self.inputs],
-                "outputs": [dict(each) for each in self.outputs],
-            }
-        )
-
-
-class Recipe(Protocol):
-    """How a layer is made; frozen, so that a plan stays what it was."""
-
-    @property
-    def name(self) -> str:
-        """Who brings the layer: `base`, `wheels`, `runtime`, `app` or `model`."""
-        ...
-
-    def inputs(self) -> list[object]:
-        """All that the layer's content depends on, as JSON."""
-        ...
-
-    def prepare(self, store: Store, progress: Progress | None) -> None:
-        """Fetch what `entries` needs."""
-        ...
-
-    def entries(self, store: Store) -> list[Entry]:
-        """The layer's files."""
-        ...
-
-
-@dataclass(frozen=True)
-class Files:
-    """The recipe of a layer of local files: the runtime, or the user's app.
-
-    Args:
-        name: of the layer.
-        files: path in the image, where the file is, its digest.
-    """
-
-    name: str
-    files: tuple[tuple[str, Path, str], ...]
-
-    def inputs(self) -> list[object]:
-        """Paths and digests."""
-        return [FORMAT, [[path, digest] for path, _file, digest in self.files]]
-
-    def prepare(self, _store: Store, _progress: Progress | None) -> None:
-        """Nothing to fetch."""
-
-    def entries(self, _store: Store) -> list[Entry]:
-        """The files, checked to be the planned ones."""
-        return [Entry(path, content=_checked(file, digest)) for path, file, digest in self.files]
-
-
-@dataclass(frozen=True)
-class ModelLayer:
-    """The recipe of the model's layer.
-
-    Args:
-        model: the model version.
-        compressible: whether compressing it is worth the time.
-    """
-
-    model: PackagedModel
-    compressible: bool = True
-    name: str = "model"
-
-    def inputs(self) -> list[object]:
-        """The model's digest and description."""
-        return [FORMAT, self.model.digest, self.model.describe().decode()]
-
-    def prepare(self, _store: Store, _progress: Progress | None) -> None:
-        """Nothing to fetch."""
-
-    def entries(self, _store: Store) -> list[Entry]:
-        """`model.onnx` and `model.json`.
-
-        Raises:
-            Corrupt: the file is not the registered one.
-        """
-        if file_digest(self.model.file) != self.model.digest:
-            raise Corrupt(
-                f"{self.model.file} is not the model registered as {self.model.reference}"
-            )
-        return [
-            Entry(f"{MODEL}/model.onnx", content=self.model.file),
-            Entry(f"{MODEL}/model.json", content=self.model.describe()),
-        ]
 
 
 @dataclass(frozen=True)
@@ -247,19 +135,6 @@ class BuiltImage:
         return self.root.digest
 
 
-def compresses(path: Path) -> bool:
-    """Whether a model file saves more than `MODEL_SAVING` when compressed, judged by samples."""
-    whole = small = 0
-    with path.open("rb") as file:
-        length = path.stat().st_size
-        for number in range(_SAMPLES):
-            file.seek(length * number // _SAMPLES)
-            sample = file.read(_SAMPLE_LENGTH)
-            whole += len(sample)
-            small += len(zlib.compress(sample, MODEL_LEVEL))
-    return small < whole * (1 - MODEL_SAVING)
-
-
 def layer_key(recipe: Recipe, compression: Compression) -> str:
     """Names a layer by its inputs; the compressor is one of them."""
     chosen, level = _packing(recipe, compression)
@@ -282,6 +157,7 @@ def plan_image(
     platforms: Sequence[Platform] = DEFAULT_PLATFORMS,
     base: str = DEFAULT_BASE,
     score: Path | None = None,
+    requirements: Path | None = None,
     compression: Compression = "gzip",
     update: bool = False,
     progress: Progress | None = None,
@@ -292,8 +168,9 @@ def plan_image(
         model: the model version.
         store: holds the locks.
         platforms: what it is to run on.
-        base: `debian:SUITE`.
+        base: `debian:SUITE`, or `REGISTRY/NAME:TAG` of an image with Python on glibc.
         score: the user's `score.py`.
+        requirements: a file of what it imports, as pip reads it.
         compression: `gzip`, or `zstd` for engines that are new enough.
         update: resolve packages and wheels again.
         progress: told of what is fetched.
@@ -303,49 +180,92 @@ def plan_image(
         Unreachable, Corrupt: what must be resolved cannot be.
     """
     ordered = sorted(set(platforms))
-    suite = re.fullmatch(r"debian:([a-z]+)", base)
-    if not suite:
-        raise ImageError(f"{base!r} is no base that is known here", f"write {DEFAULT_BASE}")
-    debian = lock_debian(suite[1], ordered, store, update, progress)
-    wheels = lock_wheels(
-        f"wheels-{debian.python}",
-        REQUIREMENTS,
-        ordered,
-        debian.python,
-        debian.glibc,
-        store,
-        update,
-        progress,
-    )
+    bases, target = _bases(base, ordered, store, update, progress)
+    lock = f"wheels-{target.python}{target.suffix}"
+    python, glibc = target.python, target.glibc
+    wheels = lock_wheels(lock, REQUIREMENTS, ordered, python, glibc, store, update, progress)
+    above: WheelLock | None = None
+    if requirements is not None:
+        asked = read_requirements(requirements)
+        key = hashlib.sha256("\n".join(sorted(asked)).encode()).hexdigest()[:12]
+        above = lock_wheels(
+            f"{lock}-app-{key}", asked, ordered, python, glibc, store, update, progress, wheels
+        )
     shared: list[Recipe] = [runtime_files()]
     if score is not None:
         shared.append(app_files(score))
     shared.append(ModelLayer(model, compresses(model.file)))
-    plans = tuple(
-        PlatformPlan(
-            platform,
-            (
-                DebianBase(debian.packages[str(platform)]),
-                WheelLayer(
-                    str(platform), debian.python, debian.glibc, wheels.platforms[str(platform)]
-                ),
-                *shared,
-            ),
-        )
-        for platform in ordered
-    )
+    plans = []
+    for platform in ordered:
+        name, under = str(platform), bases[str(platform)]
+        link = under.link if isinstance(under, PulledBase) else ""
+        recipes: list[Recipe] = [
+            under,
+            WheelLayer(name, python, glibc, wheels.platforms[name], link=link),
+        ]
+        if above and above.platforms[name]:
+            recipes.append(WheelLayer(name, python, glibc, above.platforms[name], "dependencies"))
+        plans.append(PlatformPlan(platform, (*recipes, *shared)))
     return ImagePlan(
-        model.reference, plans, module_settings(model), compression, module_annotations(model, base)
+        model.reference,
+        tuple(plans),
+        module_settings(model, target.environment),
+        compression,
+        module_annotations(model, base),
     )
 
 
-def module_settings(model: PackagedModel) -> Settings:
-    """How a module is started; the contract is in docs/architecture.md."""
+@dataclass(frozen=True)
+class Target:
+    """What wheels must fit: the Python and C library of a base, and what the base's lock is called.
+
+    Args:
+        python: as in `3.11`.
+        glibc: as in (2, 36).
+        suffix: of the lock's name, where the C library is not that of the default base.
+        environment: that the base sets.
+    """
+
+    python: str
+    glibc: tuple[int, int]
+    suffix: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def _bases(
+    base: str,
+    platforms: Sequence[Platform],
+    store: Store,
+    update: bool,
+    progress: Progress | None,
+) -> tuple[Mapping[str, DebianBase | PulledBase], Target]:
+    if suite := re.fullmatch(r"debian:([a-z]+)", base):
+        debian = lock_debian(suite[1], platforms, store, update, progress)
+        made = {str(each): DebianBase(debian.packages[str(each)]) for each in platforms}
+        return made, Target(debian.python, debian.glibc)
+    if "/" not in base:
+        raise ImageError(
+            f"{base!r} is no base that is known here", f"write {DEFAULT_BASE} or REGISTRY/NAME:TAG"
+        )
+    pulled = lock_base(Reference.parse(base), platforms, store, update)
+    first = next(iter(pulled.values()))
+    suffix = f"-glibc{GLIBC[0]}.{GLIBC[1]}"
+    return pulled, Target(first.python, GLIBC, suffix, dict(first.environment))
+
+
+def module_settings(model: PackagedModel, environment: Mapping[str, str] | None = None) -> Settings:
+    """How a module is started; the contract is in docs/architecture.md.
+
+    Args:
+        model: in the image.
+        environment: of the base, which ours goes over.
+    """
     return Settings(
         entrypoint=("/usr/bin/python3", "-m", "edgekit_runtime"),
         command=("scorer",),
         environment={
             "PATH": "/usr/local/bin:/usr/bin:/bin",
+            **(environment or {}),
             "PYTHONPATH": f"/{RUNTIME}:/opt/edgekit/lib",
             "EDGEKIT_MODEL": f"/{MODEL}",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -370,46 +290,6 @@ def module_annotations(model: PackagedModel, base: str) -> dict[str, str]:
     }
 
 
-def runtime_files() -> Files:
-    """The files of `edgekit_runtime` as it is installed here."""
-    spec = importlib.util.find_spec("edgekit_runtime")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImageError("edgekit_runtime is not installed here", "install edgekit again")
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    return Files("runtime", _tree(folder, f"{RUNTIME}/edgekit_runtime"))
-
-
-def app_files(score: Path) -> Files:
-    """The user's `score.py`.
-
-    Raises:
-        ImageError: it is not there, or is no Python.
-    """
-    try:
-        compile(score.read_bytes(), str(score), "exec")
-    except OSError as error:
-        raise ImageError(f"cannot read {score}: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:
-        raise ImageError(f"{score} is no Python program: {error}") from error
-    return Files("app", ((f"{APP}/score.py", score, file_digest(score)),))
-
-
-def _tree(folder: Path, target: str) -> tuple[tuple[str, Path, str], ...]:
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
-            inner = path.relative_to(folder).as_posix()
-            found.append((f"{target}/{inner}", path, file_digest(path)))
-    return tuple(found)
-
-
-def _checked(file: Path, digest: str) -> bytes:
-    data = file.read_bytes()
-    if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
-        raise ImageError(f"{file} changed after the image was planned", "build again")
-    return data
-
-
 def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None) -> BuiltImage:
     """Make what the cache lacks, and put the image together.
 
@@ -424,11 +304,11 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
             key = layer_key(recipe, plan.compression)
             needed[key] = recipe
             users.setdefault(key, []).append(str(platform.platform))
-    made: dict[str, tuple[Layer, bool]] = {}
+    made: dict[str, tuple[tuple[Layer, ...], bool]] = {}
     lock = threading.Lock()
 
     def make(key: str) -> None:
-        outcome = _layer(key, needed[key], plan.compression, store, progress)
+        outcome = _layers(key, needed[key], plan.compression, store, progress)
         with lock:
             made[key] = outcome
 
@@ -437,25 +317,63 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
     manifests = []
     for platform in plan.platforms:
         named = [
-            NamedLayer(made[layer_key(recipe, plan.compression)][0], recipe.name)
+            NamedLayer(layer, recipe.name)
             for recipe in platform.recipes
+            for layer in made[layer_key(recipe, plan.compression)][0]
         ]
         manifests.append(
             put_image(store.blobs, platform.platform, plan.settings, named, plan.annotations)
         )
     root = put_index(store.blobs, manifests, plan.annotations)
+    remember_materials(store, root.digest, materials_of(plan))
     layers = tuple(
         BuiltLayer(
             recipe.name,
             tuple(users[key]),
-            made[key][0].descriptor.digest,
-            made[key][0].descriptor.size,
+            layer.descriptor.digest,
+            layer.descriptor.size,
             made[key][1],
         )
         for key, recipe in needed.items()
+        for layer in made[key][0]
     )
     built = tuple(platform.platform for platform in plan.platforms)
     return BuiltImage(root, built, layers, store.blobs, plan.digest)
+
+
+def materials_of(plan: ImagePlan) -> Materials:
+    """What a plan's image is made of, by name, version and digest."""
+    packages: dict[str, tuple[Package, ...]] = {}
+    wheels: dict[str, tuple[Wheel, ...]] = {}
+    files: dict[str, str] = {}
+    model: PackagedModel | None = None
+    for each in plan.platforms:
+        for recipe in each.recipes:
+            if isinstance(recipe, DebianBase):
+                packages[str(each.platform)] = recipe.packages
+            elif isinstance(recipe, WheelLayer):
+                wheels[str(each.platform)] = (*wheels.get(str(each.platform), ()), *recipe.wheels)
+            elif isinstance(recipe, Files):
+                files |= {path: digest for path, _file, digest in recipe.files}
+            elif isinstance(recipe, ModelLayer):
+                model = recipe.model
+    assert model is not None
+    base = plan.annotations.get("org.opencontainers.image.base.name", "")
+    return Materials(
+        plan.model, model.digest, model.parents, base, plan.digest, packages, wheels, files
+    )
+
+
+def _layers(
+    key: str, recipe: Recipe, compression: Compression, store: Store, progress: Progress | None
+) -> tuple[tuple[Layer, ...], bool]:
+    """The layers of a recipe, its own or those of a pulled base; and whether they were here."""
+    if isinstance(recipe, PulledBase):
+        here = all(store.blobs.has(layer.descriptor) for layer in recipe.layers)
+        recipe.prepare(store, progress)
+        return recipe.layers, here
+    layer, cached = _layer(key, recipe, compression, store, progress)
+    return (layer,), cached
 
 
 def _layer(
@@ -478,3 +396,17 @@ def _layer(
     if progress:
         progress(f"layer {recipe.name}", layer.descriptor.size, 0)
     return layer, False
+
+
+__all__ = [
+    "DEFAULT_BASE",
+    "DEFAULT_PLATFORMS",
+    "BuiltImage",
+    "BuiltLayer",
+    "ImagePlan",
+    "PackagedModel",
+    "PlatformPlan",
+    "build_image",
+    "layer_key",
+    "plan_image",
+]

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,17 +94,18 @@ def _find(sdist: PureSdist) -> str:
     pip offers no way to fetch a source distribution without running its build, but told to take
     wheels only, it lists every source it skips with its address and digest.
     """
-    answer = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "download", "-vv", "--no-deps", "--no-input"),
-            *("--only-binary=:all:", "--dest", str(Path.cwd() / "unused"), "--no-cache-dir"),
-            f"{sdist.name}=={sdist.version}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="edgekit-sdist-") as folder:
+        answer = subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "download", "-vv", "--no-deps", "--no-input"),
+                *("--only-binary=:all:", "--no-cache-dir", "--dest", folder),
+                f"{sdist.name}=={sdist.version}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     pattern = rf"Skipping link: [^\n]*?(\S+)#sha256={sdist.sha256}"
     found = re.search(pattern, answer.stdout)
     if not found:

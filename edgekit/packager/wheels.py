@@ -81,6 +81,7 @@ def lock_wheels(
     store: Store,
     update: bool = False,
     progress: Progress | None = None,
+    under: WheelLock | None = None,
 ) -> WheelLock:
     """The wheels for `requirements`, from the lock where it has all platforms, else resolved.
 
@@ -93,6 +94,8 @@ def lock_wheels(
         store: holds the lock and the wheels.
         update: resolve again, and so take newer releases.
         progress: told of what was fetched.
+        under: wheels that are in the image already: their versions stay, and what they bring is
+            not brought again.
 
     Raises:
         ImageError: pip finds no wheels for a platform; the message has its reason.
@@ -106,11 +109,15 @@ def lock_wheels(
             )
     kept = _from_json(store.read_lock(name)) if not update else None
     asked = tuple(sorted(requirements))
+    if under:
+        # a change below changes what fits above
+        files = [each.file for platform in wanted for each in under.platforms[platform]]
+        asked = (*asked, f"# above {hashlib.sha256(repr(files).encode()).hexdigest()}")
     if kept and (kept.python, kept.requirements) != (python, asked):
         kept = None
     if not kept or any(platform not in kept.platforms for platform in wanted):
         every = sorted(set(wanted) | set(kept.platforms if kept else ()))
-        kept = _resolve(asked, every, python, glibc, store, progress)
+        kept = _resolve(asked, every, python, glibc, store, progress, under)
         store.write_lock(name, _to_json(kept))
     return WheelLock(python, asked, {platform: kept.platforms[platform] for platform in wanted})
 
@@ -146,23 +153,23 @@ def _resolve(
     glibc: tuple[int, int],
     store: Store,
     progress: Progress | None,
+    under: WheelLock | None,
 ) -> WheelLock:
     links = pure_wheels(store)
+    asked = [each for each in requirements if not each.startswith("#")]
 
     def one(platform: str) -> tuple[Wheel, ...]:
+        below = under.platforms.get(platform, ()) if under else ()
+        names = {wheel.name for wheel in below}
         with tempfile.TemporaryDirectory(prefix="edgekit-wheels-") as folder:
-            _pip(
-                [
-                    *target_options(platform, python, glibc),
-                    "--find-links",
-                    str(links),
-                    *requirements,
-                ],
-                Path(folder),
-                f"wheels for {platform}",
-            )
+            fixed = Path(folder) / "constraints.txt"
+            fixed.write_text("".join(f"{each.name}=={each.version}\n" for each in below))
+            options = [*target_options(platform, python, glibc), "--find-links", str(links)]
+            options += ["--constraint", str(fixed), *asked]
+            _pip(options, Path(folder), f"wheels for {platform}")
             found = [_take(path, store) for path in sorted(Path(folder).glob("*.whl"))]
-        kept = tuple(sorted(wheel for wheel in found if wheel.name not in NOT_NEEDED))
+        dropped = names if under else NOT_NEEDED
+        kept = tuple(sorted(wheel for wheel in found if wheel.name not in dropped))
         if progress:
             progress(f"wheels for {platform}", sum(wheel.size for wheel in kept), 0)
         return kept
@@ -228,19 +235,55 @@ def _take(path: Path, store: Store) -> Wheel:
     return wheel
 
 
+def read_requirements(path: Path) -> tuple[str, ...]:
+    """The requirements of a user's file, each a name with versions.
+
+    Raises:
+        ImageError: it does not read, or asks for more than released wheels: an option, a path, an
+            address, whose code pip would have to run.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"cannot read {path}: {error}") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not text:
+            continue
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w, -]+\])?\s*([<>=!~;].*)?", text):
+            raise ImageError(
+                f"{path}:{number}: {text!r} is no name with versions",
+                "only released wheels go into an image: write NAME, or NAME==VERSION",
+            )
+        found.append(text)
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class WheelLayer:
-    """The recipe of a layer of wheels for one platform."""
+    """The recipe of a layer of wheels for one platform.
+
+    Args:
+        platform: that they are for.
+        python: the base's version.
+        glibc: the version of its C library.
+        wheels: their files.
+        name: of the layer.
+        link: where `/usr/bin/python3` is to lead, for a base that has it elsewhere.
+    """
 
     platform: str
     python: str
     glibc: tuple[int, int]
     wheels: tuple[Wheel, ...]
     name: str = "wheels"
+    link: str = ""
 
     def inputs(self) -> list[object]:
         """What the layer depends on."""
-        return [FORMAT, [[wheel.file, wheel.sha256] for wheel in self.wheels]]
+        files = [[wheel.file, wheel.sha256] for wheel in self.wheels]
+        return [FORMAT, files, self.link] if self.link else [FORMAT, files]
 
     def prepare(self, store: Store, progress: Progress | None) -> None:
         """Fetch the wheels that the cache lacks, by their hashes."""
@@ -273,6 +316,8 @@ class WheelLayer:
         for wheel in self.wheels:
             for entry in wheel_entries(wheel.path(store)):
                 found.setdefault(entry.path, entry)
+        if self.link:
+            found["usr/bin/python3"] = Entry("usr/bin/python3", "symlink", target=self.link)
         return list(found.values())
 
 

@@ -39,6 +39,7 @@ def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comp
     outputs = run(package, inputs, observe=lambda name, value: seen.update({name: value}))
     seen.update(outputs)
     wanted = witness(model, inputs, list(seen), package.manifest["tensors"])
+    rounded = _behind_float_functions(package)
     tensors = {}
     for name, reference in wanted.items():
         ours = seen[name]
@@ -46,7 +47,7 @@ def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comp
             raise GraphError(
                 f"{name} has the shape {ours.shape}, in ONNX Runtime {reference.shape}"
             )
-        if reference.dtype.kind == "f":
+        if name in rounded:
             differs = ~np.isclose(ours, reference, rtol=1e-5, atol=1e-6)
         else:
             differs = ours != reference
@@ -56,6 +57,18 @@ def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comp
         sum(wrong for _, wrong in tensors.values()),
         tensors,
     )
+
+
+def _behind_float_functions(package: Package) -> set[str]:
+    """Outputs behind an exp on the CPU, which numpy and ONNX Runtime round differently.
+
+    Every other float output is one product of an integer and a scale, and equal in every bit.
+    """
+    names: set[str] = set()
+    for operation in package.after:
+        if operation.operator == "Softmax" or names.intersection(operation.inputs):
+            names.add(operation.output)
+    return names
 
 
 def witness(

@@ -43,7 +43,6 @@ def profile(package: Package) -> list[LayerProfile]:
         if own:
             channels -= -tensors[own]["shape"][0] % lanes
         height, width = layer.out_height, layer.out_width
-        macs = _macs(package, layer, channels)
         written = 1 if layer.pool else height * width
         held = layer.in_height * layer.in_width * layer.in_granules
         held += written * layer.out_granules
@@ -54,9 +53,9 @@ def profile(package: Package) -> list[LayerProfile]:
                 trace.node,
                 " ".join([layer.NAME, *(flag for flag in _FLAGS if getattr(layer, flag))]),
                 f"{channels}x{height}x{width}",
-                macs,
+                trace.macs,
                 cost,
-                macs / (array.macs * cost),
+                trace.macs / (array.macs * cost),
                 words * array.word_bytes,
                 held * lanes,
             )
@@ -65,21 +64,3 @@ def profile(package: Package) -> list[LayerProfile]:
 
 
 _FLAGS = ("table", "add", "pool")
-
-
-def _macs(package: Package, layer: isa.Layer, channels: int) -> int:
-    outputs = layer.out_height * layer.out_width * channels
-    taps = layer.kernel_height * layer.kernel_width
-    if isinstance(layer, isa.Depthwise) or (isinstance(layer, isa.Conv) and layer.advance):
-        return outputs * taps
-    if isinstance(layer, isa.Pack):
-        return outputs * taps * layer.channels
-    if isinstance(layer, isa.Conv):
-        inputs = [
-            place.channels
-            for place in package.program.placements.values()
-            if (place.base, place.row, place.pixel) == (layer.in_base, layer.in_row, layer.in_pixel)
-            and (place.height, place.width) == (layer.in_height, layer.in_width)
-        ]
-        return outputs * taps * inputs[0]
-    return 0

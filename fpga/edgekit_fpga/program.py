@@ -36,13 +36,17 @@ class Placement:
 
 @dataclass(frozen=True)
 class Trace:
-    """The graph's tensors an instruction makes on its way; empty where the step is not taken."""
+    """The graph's tensors an instruction makes on its way; empty where the step is not taken.
+
+    `macs` are the model's own multiply-accumulates in it.
+    """
 
     node: str
     own: str = ""
     table: str = ""
     add: str = ""
     pool: str = ""
+    macs: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ def program_of(
     lanes: tuple[int, int],
     resident: int,
     placements: Mapping[str, Mapping[str, Any]],
-    traces: list[Mapping[str, str]],
+    traces: list[Mapping[str, Any]],
 ) -> Program:
     """Read a program back from its files; `lanes` is (O, I).
 

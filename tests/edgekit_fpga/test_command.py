@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree
 
 import numpy as np
 import pytest
@@ -68,6 +69,21 @@ def test_profile_adds_up(files, capsys):
     assert data["macs"] == manifest["macs"]
 
 
+def test_profile_draws_every_layer_and_tensor(files, capsys):
+    picture = files / "net.svg"
+    said(capsys, "profile", files / "net.npu", "--svg", picture)
+    drawn = xml.etree.ElementTree.parse(picture).getroot()
+    titles = [title.text for title in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    npu = compile_model(small_net(0)).manifest["npu"]
+    assert len(titles) == len(npu["traces"]) + len(npu["lifetimes"])
+
+
+def test_bench_says_how_busy_the_array_is(files, capsys):
+    code, data = said(capsys, "bench", files / "net.npu", "--count", "2")
+    assert (code, data["array"], data["inferences"]) == (0, "16x8", 2)
+    assert data["utilization"] == data["macs"] / (128 * data["cycles"])
+
+
 def test_disasm_prints_an_instruction_a_line(files, capsys):
     _, data = said(capsys, "disasm", files / "net.npu")
     assert data["instructions"][-1] == "END"
@@ -78,9 +94,9 @@ def test_boards_lists_the_85f(capsys):
     assert "ecp5-85f" in [board["name"] for board in data["boards"]]
 
 
-@pytest.mark.parametrize("verb", [[], ["compile"], ["run"], ["prove"], ["disasm"], ["profile"]])
+@pytest.mark.parametrize("verb", ["", "compile", "run", "prove", "disasm", "profile", "bench"])
 def test_help_has_an_example(verb, capsys):
-    run(["fpga", *verb, "--help"])
+    run(["fpga", *verb.split(), "--help"])
     assert "Example" in capsys.readouterr().out
 
 

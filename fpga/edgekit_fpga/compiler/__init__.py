@@ -8,7 +8,7 @@ from typing import Any
 from edgekit_fpga import isa
 from edgekit_fpga.boards import Board, load_board
 from edgekit_fpga.compiler import ir, passes
-from edgekit_fpga.compiler.allocate import allocate
+from edgekit_fpga.compiler.allocate import allocate, lifetimes
 from edgekit_fpga.compiler.emit import emit
 from edgekit_fpga.compiler.importer import Imported, import_model
 from edgekit_fpga.compiler.proof import Proof, prove
@@ -102,6 +102,7 @@ def _manifest(
             "layers": len(graph.layers),
             "resident": program.resident,
             "placements": {name: vars(place) for name, place in program.placements.items()},
+            "lifetimes": {name: list(span) for name, span in sorted(lifetimes(graph).items())},
             "traces": [vars(trace) for trace in program.traces],
         },
         "files": digests(program),

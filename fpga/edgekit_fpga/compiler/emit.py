@@ -61,7 +61,7 @@ def emit(graph: ir.Graph, placements: Mapping[str, Placement], board: Board) -> 
     for layer in graph.layers:
         try:
             instruction, words = _instruction(graph, layer, placements, memories)
-            steps.append(Step(instruction, _trace(layer), words))
+            steps.append(Step(instruction, _trace(graph, layer), words))
         except (ValueError, IsaError) as error:
             problems.append(Problem(layer.node, type(layer).__name__, str(error)))
     if problems:
@@ -92,7 +92,7 @@ def _check_fit(program: Program, memories: Memories, board: Board) -> None:
             )
 
 
-def _trace(layer: ir.Layer) -> Trace:
+def _trace(graph: ir.Graph, layer: ir.Layer) -> Trace:
     post = layer.post
     copied = isinstance(layer, ir.Copy) and (post.lookup or post.residual)
     return Trace(
@@ -101,6 +101,7 @@ def _trace(layer: ir.Layer) -> Trace:
         post.lookup.result if post.lookup else "",
         post.residual.result if post.residual else "",
         post.pool.result if post.pool else "",
+        layer.macs(graph.tensors[layer.result].shape) if isinstance(layer, ir.Conv) else 0,
     )
 
 

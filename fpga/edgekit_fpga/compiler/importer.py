@@ -82,7 +82,6 @@ class Builder:
     weights: dict[str, tuple[Array, Array, Array, int]] = field(default_factory=dict)
     permuted: dict[str, tuple[str, tuple[int, int, int]]] = field(default_factory=dict)
     late: dict[str, tuple[Node, CpuOp]] = field(default_factory=dict)
-    macs: int = 0
 
     def constant(self, name: str, what: str) -> Array:
         """The value of an input that must be known at compile time."""
@@ -308,13 +307,17 @@ def _finish(
         builder.shapes,
         inputs,
         outputs,
-        builder.macs,
+        sum(
+            layer.macs(graph.tensors[layer.result].shape)
+            for layer in graph.layers
+            if isinstance(layer, ir.Conv)
+        ),
     )
 
 
 def stage_attributes(builder: Builder, node: Node) -> dict[str, Any]:
     """The attributes a CPU operator keeps: its axis or its shape."""
-    if node.operator in ("Softmax", "LogSoftmax"):
+    if node.operator == "Softmax":
         return {"axis": int(node.attributes.get("axis", -1))}
     if node.operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return {"shape": list(builder.shapes[node.outputs[0]])}

@@ -153,6 +153,12 @@ class Conv(Layer):
     requant: Requant
     window: Window
     groups: int
+    # averages and moved channels are convolutions, but no work of the model's own
+    counted: bool = True
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates of the model for an output of this shape."""
+        return self.weights.size * shape[1] * shape[2] if self.counted else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,13 +126,19 @@ def _cut(step: Step, board: Board) -> list[Step]:
             f"{board.name} streams at most {half} at a time",
             "use a larger board",
         )
-    parts = []
+    parts: list[Step] = []
     for first in range(0, layer.out_granules, fit):
         count = min(fit, layer.out_granules - first)
         last = first + count == layer.out_granules
         words = step.words[first * layer.steps : (first + count) * layer.steps]
         # what is in memory has its name when the last part is written
-        trace = _final(step.trace) if last else Trace(step.trace.node)
+        share = step.trace.macs * count // layer.out_granules
+        done = sum(part.trace.macs for part in parts)
+        trace = (
+            replace(_final(step.trace), macs=step.trace.macs - done)
+            if last
+            else Trace(step.trace.node, macs=share)
+        )
         parts.append(Step(_part(layer, first, count), trace, words))
     return parts
 

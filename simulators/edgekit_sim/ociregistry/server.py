@@ -10,7 +10,7 @@ from types import TracebackType
 
 from aiohttp import web
 
-from edgekit_sim.ociregistry.storage import Refused, Storage
+from edgekit_sim.ociregistry.storage import Refused, Storage, subject_of
 
 _MANIFEST_LIMIT = 4 * 1024 * 1024
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -256,6 +256,8 @@ async def _put_manifest(request: web.Request) -> web.Response:
     data = await request.read()
     digest = request.app[STORAGE].put_manifest(name, target, request.content_type, data)
     headers = {"Location": f"/v2/{name}/manifests/{digest}", "Docker-Content-Digest": digest}
+    if subject := subject_of(data):
+        headers["OCI-Subject"] = subject
     return web.Response(status=201, headers=headers)
 
 

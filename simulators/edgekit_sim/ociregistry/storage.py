@@ -156,9 +156,9 @@ class Storage:
         found = []
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             data = self._content(f"sha256:{path.name}").read_bytes()
-            manifest = json.loads(data)
-            if (manifest.get("subject") or {}).get("digest") != digest:
+            if subject_of(data) != digest:
                 continue
+            manifest = json.loads(data)
             config = (manifest.get("config") or {}).get("mediaType", "")
             found.append(
                 {
@@ -206,6 +206,11 @@ def _parts(data: bytes) -> Iterator[tuple[str, str]]:
             yield "_manifests", str(descriptor["digest"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(400, "MANIFEST_INVALID", "the manifest does not read") from error
+
+
+def subject_of(data: bytes) -> str:
+    """The digest that a manifest is about; empty for most."""
+    return str((json.loads(data).get("subject") or {}).get("digest") or "")
 
 
 def _hex(digest: str) -> str:

@@ -74,7 +74,7 @@ def test_check_of_a_broken_manifest_exits_1(tmp_path, capsys):
     assert run(["manifest", "check", str(file)]) == 1
     printed = capsys.readouterr()
     assert printed.out == "error: scorer: 36018 bytes, the hub takes 32768\n"
-    assert printed.err == f"{file}: 1 errors, 0 warnings\n"
+    assert printed.err == f"{file}: 1 error, 0 warnings\n"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", "[" * 5000, '{"modulesContent": 1}'])

@@ -9,9 +9,15 @@ import sys
 import pytest
 
 from edgekit.errors import Corrupt, ImageError
+from edgekit.oci.blobs import Blobs
+from edgekit.oci.client import RegistryClient
 from edgekit.oci.descriptor import Platform
-from edgekit.oci.image import manifests_of
+from edgekit.oci.image import NamedLayer, Settings, manifests_of, put_image, put_index
+from edgekit.oci.layer import Entry, write_layer
+from edgekit.oci.reference import Reference
+from edgekit.oci.transfer import push
 from edgekit.packager.image import build_image, plan_image
+from edgekit_sim.ociregistry import Registry
 
 from .conftest import config_of, copy_store, layer_file, layer_files
 
@@ -201,3 +207,72 @@ def test_a_damaged_lock_is_not_guessed_around(store, model):
     (store.locks / "debian-bookworm.json").write_text("{")
     with pytest.raises(ImageError, match="does not read"):
         plan_image(model(), store)
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker-config"))
+    with Registry(tmp_path / "registry") as registry:
+        yield registry.address
+
+
+def push_base(address, tmp_path, *entries):
+    """An image with these files, for both platforms, in a registry; its reference."""
+    blobs = Blobs(tmp_path / "base-blobs")
+    files = [NamedLayer(write_layer(entries, blobs), "theirs")]
+    settings = Settings(environment={"LANG": "C.UTF-8", "PYTHONPATH": "/theirs"})
+    root = put_index(blobs, [put_image(blobs, each, settings, files) for each in (AMD64, ARM64)])
+    reference = Reference.parse(f"{address}/base:1")
+    with RegistryClient(reference) as client:
+        push(blobs, root, reference, client)
+    return str(reference)
+
+
+PYTHON = (
+    Entry("usr/local/bin/python3", "symlink", target="python3.11"),
+    Entry("usr/local/bin/python3.11", content=b"interpreter", mode=0o755),
+)
+
+
+@pytest.fixture
+def _other_wheels(store):
+    """The same wheels, locked for a base that does not tell its C library."""
+    store.write_lock("wheels-3.11-glibc2.28", store.read_lock("wheels-3.11"))
+
+
+@pytest.mark.usefixtures("_other_wheels")
+def test_a_base_from_a_registry_is_used_as_it_is(store, model, registry, tmp_path):
+    base = push_base(registry, tmp_path, *PYTHON)
+    built = build(model(), store, base=base)
+    manifest = manifests_of(built.blobs, built.root)[AMD64]
+    assert Blobs(tmp_path / "base-blobs").path(manifest.layers[0].digest).exists()
+    environment = config_of(built.blobs, manifest)["config"]["Env"]
+    assert "LANG=C.UTF-8" in environment
+    assert "PYTHONPATH=/opt/edgekit/runtime:/opt/edgekit/lib" in environment
+    files = layer_files(built.blobs, layer(built, "wheels"))
+    assert files["usr/bin/python3"].linkname == "../../usr/local/bin/python3"
+
+
+@pytest.mark.usefixtures("_other_wheels")
+def test_a_base_is_locked_by_digest(store, model, registry, tmp_path):
+    base = push_base(registry, tmp_path, *PYTHON)
+    first = build(model(), store, base=base)
+    push_base(registry, tmp_path, *PYTHON, Entry("new", content=b"x"))
+    assert build(model(), store, base=base).digest == first.digest
+    next(store.locks.glob("base-*")).unlink()
+    assert build(model(), store, base=base).digest != first.digest
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ((Entry("bin/sh", content=b"x"),), "has no Python 3"),
+        ((*PYTHON, Entry("lib/ld-musl-x86_64.so.1", content=b"x")), "is built on musl"),
+    ],
+)
+def test_a_base_that_cannot_carry_wheels_is_refused(
+    store, model, registry, tmp_path, entries, message
+):
+    base = push_base(registry, tmp_path, *entries)
+    with pytest.raises(ImageError, match=message):
+        plan_image(model(), store, base=base)

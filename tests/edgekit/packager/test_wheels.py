@@ -10,7 +10,12 @@ from edgekit.errors import Corrupt, ImageError
 from edgekit.oci.descriptor import Platform
 from edgekit.packager.sdist import PureSdist, make_wheel
 from edgekit.packager.store import Store
-from edgekit.packager.wheels import lock_wheels, target_options, wheel_entries
+from edgekit.packager.wheels import (
+    lock_wheels,
+    read_requirements,
+    target_options,
+    wheel_entries,
+)
 
 from .conftest import wheel
 
@@ -184,3 +189,33 @@ def test_a_requirement_without_a_wheel_for_the_target_is_named(only_links, tmp_p
 def test_a_target_without_onnxruntime_is_refused(tmp_path):
     with pytest.raises(ImageError, match="no wheels for linux/arm/v7"):
         resolve(tmp_path, ["fast"], [Platform("linux", "arm", "v7")])
+
+
+@pytest.mark.usefixtures("only_links")
+def test_what_is_below_stays_and_is_not_brought_again(tmp_path):
+    below = resolve(tmp_path, ["slow==2.0"], [AMD64])
+    above = resolve(tmp_path, ["fast"], [AMD64], under=below)
+    assert [each.name for each in above.platforms["linux/amd64"]] == ["fast"]
+
+
+@pytest.mark.usefixtures("only_links")
+def test_a_conflict_with_what_is_below_is_told(tmp_path):
+    below = resolve(tmp_path, ["slow==2.0"], [AMD64])
+    with pytest.raises(ImageError, match="pip finds no wheels for linux/amd64"):
+        resolve(tmp_path, ["slow>=3"], [AMD64], under=below)
+
+
+def test_requirements_are_names_with_versions(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text("# mine\npillow>=10  # pictures\n\nscipy[extra]==1.2; python_version > '3'\n")
+    assert read_requirements(path) == ("pillow>=10", "scipy[extra]==1.2; python_version > '3'")
+
+
+@pytest.mark.parametrize(
+    "line", ["-e .", "--index-url http://x", "./local", "pkg @ http://x/y.whl", "git+http://x/y"]
+)
+def test_requirements_that_would_run_code_are_refused(tmp_path, line):
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"numpy\n{line}\n")
+    with pytest.raises(ImageError, match=r"requirements\.txt:2: .* is no name with versions"):
+        read_requirements(path)

@@ -12,7 +12,8 @@ from edgekit_fpga.simulate.host import Job, Load, Read, Run, tensor_granules
 from edgekit_fpga.simulate.npu import measure, parameters
 from tests.edgekit_fpga.rtl.random_layers import Generator
 
-pytestmark = [pytest.mark.needs("verilator"), pytest.mark.timeout(300)]
+# the time is for building simulators on a machine that has other things to do
+pytestmark = [pytest.mark.needs("verilator"), pytest.mark.timeout(600)]
 
 BOARD = dataclasses.replace(
     load_board("ecp5-85f"),

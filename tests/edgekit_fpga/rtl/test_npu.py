@@ -8,21 +8,27 @@ from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.simulate.npu import measure
 from tests.edgekit_fpga.rtl.random_layers import KINDS, Generator
 
-pytestmark = pytest.mark.needs("verilator")
+# the time is for building simulators on a machine that has other things to do
+pytestmark = [pytest.mark.needs("verilator"), pytest.mark.timeout(600)]
 
 
-# 16x8 as on the board; few lanes, requantizers and one bank; square with two look-ups a cycle
 def variant(**array):
     board = load_board("ecp5-85f")
     return dataclasses.replace(board, array=dataclasses.replace(board.array, **array))
 
 
+# as on the board; and square, with few lanes, banks and requantizers, and two look-ups a cycle
 BOARDS = {
     "16x8": load_board("ecp5-85f"),
-    "8x4": variant(
-        reduction_lanes=8, output_lanes=4, requantizers=2, banks=1, lookups=2, window_taps=9
+    "4x4": variant(
+        reduction_lanes=4,
+        output_lanes=4,
+        requantizers=2,
+        banks=2,
+        lookups=2,
+        window_taps=9,
+        patch_bytes=40,
     ),
-    "8x8": variant(reduction_lanes=8, banks=2, lookups=2, patch_bytes=104, window_taps=25),
 }
 
 

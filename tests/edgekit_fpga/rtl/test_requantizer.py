@@ -7,7 +7,8 @@ import pytest
 from edgekit_fpga import arithmetic, rtl
 from edgekit_fpga.simulate.verilator import build
 
-pytestmark = pytest.mark.needs("verilator")
+# the time is for building simulators on a machine that has other things to do
+pytestmark = [pytest.mark.needs("verilator"), pytest.mark.timeout(600)]
 BENCH = Path(__file__).parent / "requantizer_bench.cpp"
 FILES = ("requantizer.sv", "rounder.sv", "clamp.sv")
 

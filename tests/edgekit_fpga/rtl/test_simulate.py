@@ -12,7 +12,8 @@ from edgekit_fpga.simulate.npu import parameters, simulator
 from edgekit_fpga.simulate.verilator import build
 from tests.edgekit_fpga.graphs import small_net
 
-pytestmark = pytest.mark.needs("verilator")
+# the time is for building simulators on a machine that has other things to do
+pytestmark = [pytest.mark.needs("verilator"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

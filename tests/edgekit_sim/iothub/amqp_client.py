@@ -112,6 +112,7 @@ class AmqpClient:
         receives: bool,
         filters: dict[str, Any] | None = None,
         properties: dict[str, Any] | None = None,
+        settled: bool = True,
     ) -> tuple[int, str]:
         """Attach a link; returns its handle, and the condition when it is refused."""
         handle, self._handles = self._handles, self._handles + 1
@@ -121,7 +122,7 @@ class AmqpClient:
                 name=f"link-{handle}",
                 handle=handle,
                 role=receives,
-                snd_settle_mode=1 if receives else 0,
+                snd_settle_mode=1 if receives and settled else 0,
                 source=here if receives else Source("client"),
                 target=Target("client") if receives else Target(address),
                 initial_delivery_count=None if receives else 0,

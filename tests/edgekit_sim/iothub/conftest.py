@@ -66,5 +66,3 @@ def connect(iothub: HubHandle) -> Iterator[Callable[..., Any]]:
     yield connect
     for client in clients:
         client.shutdown()
-    clients.clear()
-    gc.collect()  # paho leaves its sockets to the collector: let that be here, not at the end

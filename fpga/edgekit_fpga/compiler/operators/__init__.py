@@ -62,6 +62,6 @@ OPERATORS: dict[str, Handler] = {
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity"), reshape),
     **dict.fromkeys(FLOAT_OPERATORS, postpone),
     **dict.fromkeys(ELEMENTWISE, postpone),
-    **dict.fromkeys(("Softmax", "LogSoftmax"), postpone),
+    "Softmax": postpone,
     "Concat": concat,
 }

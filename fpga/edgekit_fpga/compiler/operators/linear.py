@@ -133,11 +133,12 @@ def conv_layer(
     window: ir.Window,
     groups: int,
     clamp: tuple[int, int],
+    *,
+    counted: bool = True,
 ) -> None:
     """Enter a convolution and the tensor it makes."""
-    tensor = b.add_tensor(made, shape, outgoing)
+    b.add_tensor(made, shape, outgoing)
     requant = ir.Requant(multiplier, outgoing.zero_point, *clamp)
-    b.macs += int(np.prod(weights.shape)) * tensor.shape[1] * tensor.shape[2]
     b.layers.append(
         ir.Conv(
             name,
@@ -148,6 +149,7 @@ def conv_layer(
             requant=requant,
             window=window,
             groups=groups,
+            counted=counted,
         )
     )
 

@@ -41,13 +41,11 @@ def average_all(b: Builder, name: str, source: str, made: str, outgoing: ir.Quan
     multiplier = np.float32(tensor.quantization.scale / np.float32(outgoing.scale * pixels))
     rank = len(b.shapes[source])
     weights = np.ones((channels, 1, height, width), np.int8)
-    macs = b.macs
     conv_layer(
         b, name, held, made, (channels, *([1] * (rank - 1))), weights,
         np.zeros(channels), np.full(channels, multiplier), outgoing,
-        ir.Window((height, width)), channels, (-128, 127),
+        ir.Window((height, width)), channels, (-128, 127), counted=False,
     )  # fmt: skip
-    b.macs = macs
 
 
 def qlinear_average_pool(b: Builder, node: Node) -> None:
@@ -70,7 +68,6 @@ def average(b: Builder, node: Node, held: str, made: str, outgoing: ir.Quantizat
     multiplier, zero_point, bias = _average_constants(tensor.quantization, outgoing, window.taps)
     channels = tensor.shape[0]
     weights = np.ones((channels, 1, *window.kernel), np.int8)
-    macs = b.macs
     conv_layer(
         b,
         node.name,
@@ -84,9 +81,9 @@ def average(b: Builder, node: Node, held: str, made: str, outgoing: ir.Quantizat
         window,
         channels,
         (-128, 127),
+        counted=False,
     )
     b.tensors[made] = replace(b.tensors[made], quantization=outgoing)
-    b.macs = macs
 
 
 def _touches_padding(tensor: ir.Tensor, window: ir.Window, out: tuple[int, int]) -> bool:

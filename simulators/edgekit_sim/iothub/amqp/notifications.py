@@ -109,6 +109,8 @@ class NoticeReceiver:
                 self._queue.complete(lock)
             else:
                 self._queue.abandon(lock)
+                if self._link is not None:
+                    self._queue.pump()
         except HubFault:
             return  # it held the notice for too long: somebody else has it now
 

@@ -1,0 +1,265 @@
+"""Signatures and signed statements about images, in the layout that cosign reads.
+
+A statement (in-toto v1) names the image by digest and says something of it: that somebody signed
+it, what it is made of, how it was built. It is wrapped in a DSSE envelope, signed with ECDSA over
+P-256, and kept in a Sigstore bundle v0.3 that carries the public key's fingerprint, so that
+whoever has the key verifies it without any service. Formats: cosign's specs/BUNDLE_SPEC.md, DSSE's
+protocol.md, the in-toto attestation framework v1.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edgekit.errors import Corrupt, OciError, Unauthorized
+from edgekit.oci.descriptor import canonical_json, parse_json
+
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+PAYLOAD = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+SIGNED = "https://sigstore.dev/cosign/sign/v1"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+CYCLONEDX = "https://cyclonedx.org/bom"
+
+PASSWORD_VARIABLE = "EDGEKIT_SIGNING_PASSWORD"  # noqa: S105 - the name of a variable
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What somebody says of an image.
+
+    Args:
+        digest: of the image's index or manifest.
+        predicate_type: what kind of saying it is: `SIGNED`, `PROVENANCE`, `CYCLONEDX`.
+        predicate: the saying.
+        name: of the image; of no weight, the digest decides.
+    """
+
+    digest: str
+    predicate_type: str
+    predicate: Mapping[str, Any]
+    name: str = ""
+
+    def to_bytes(self) -> bytes:
+        """The statement as JSON, as it is signed."""
+        algorithm, _, value = self.digest.partition(":")
+        subject: dict[str, Any] = {"digest": {algorithm: value}}
+        if self.name:
+            subject["name"] = self.name
+        return canonical_json(
+            {
+                "_type": STATEMENT,
+                "subject": [subject],
+                "predicateType": self.predicate_type,
+                "predicate": dict(self.predicate),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A statement whose signature was checked, and the fingerprint of the key that made it."""
+
+    statement: Statement
+    key: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What must be true of an image before it may run.
+
+    Args:
+        keys: public keys (PEM); one of them must have signed.
+        builders: where not empty, signed provenance must name one of these as the builder.
+    """
+
+    keys: tuple[bytes, ...]
+    builders: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.keys:
+            raise OciError("a policy without a key would let nothing through", "name a public key")
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """A new private key (PKCS#8) and its public key, both PEM.
+
+    The private key is encrypted where `EDGEKIT_SIGNING_PASSWORD` is set.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    password = os.environ.get(PASSWORD_VARIABLE, "").encode()
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        encryption = serialization.BestAvailableEncryption(password)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
+    return private, _public_pem(key.public_key())
+
+
+def _public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The signing key in a PEM file; its password, if any, from `EDGEKIT_SIGNING_PASSWORD`.
+
+    Raises:
+        Unauthorized: it does not read, the password is wrong, or it is of another kind.
+    """
+    password = os.environ.get(PASSWORD_VARIABLE, "").encode() or None
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password)
+    except TypeError as error:
+        raise Unauthorized(
+            f"the key {path} needs a password, or needs none", f"set or unset {PASSWORD_VARIABLE}"
+        ) from error
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        reason = error.strerror if isinstance(error, OSError) else "wrong format or password"
+        raise Unauthorized(
+            f"the key {path} does not read: {reason}", "make one: edgekit image keygen"
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise Unauthorized(f"the key {path} is none of ECDSA P-256", "edgekit image keygen")
+    return key
+
+
+def fingerprint(public_key: bytes) -> str:
+    """Names a public key (PEM): base64 of the sha256 of its DER form, as cosign hints at it."""
+    der = _load_public(public_key).public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
+def _load_public(data: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        key = serialization.load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise OciError("a public key of the policy does not read", "give it as PEM") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise OciError("a public key of the policy is none of ECDSA P-256")
+    return key
+
+
+def _authenticated(payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding: what is signed."""
+    kind = PAYLOAD.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def sign(statement: Statement, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A Sigstore bundle of the statement; equal inputs give equal bytes (RFC 6979)."""
+    payload = statement.to_bytes()
+    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    signature = key.sign(_authenticated(payload), algorithm)
+    return canonical_json(
+        {
+            "mediaType": BUNDLE,
+            "verificationMaterial": {
+                "publicKey": {"hint": fingerprint(_public_pem(key.public_key()))}
+            },
+            "dsseEnvelope": {
+                "payload": base64.b64encode(payload).decode(),
+                "payloadType": PAYLOAD,
+                "signatures": [{"sig": base64.b64encode(signature).decode()}],
+            },
+        }
+    )
+
+
+def open_bundle(bundle: bytes, keys: Iterable[bytes]) -> Verified | None:
+    """The statement of a bundle, if one of `keys` signed it; None if none did.
+
+    The key is found by trying, not by the bundle's hint, which anybody may write.
+
+    Raises:
+        Corrupt: the bundle does not read.
+    """
+    try:
+        envelope = parse_json(bundle, "a signature bundle")["dsseEnvelope"]
+        if envelope["payloadType"] != PAYLOAD:
+            raise Corrupt(f"a signature bundle holds {envelope['payloadType']!r}")
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        signatures = [
+            base64.b64decode(each["sig"], validate=True) for each in envelope["signatures"]
+        ]
+    except (KeyError, TypeError, binascii.Error, ValueError) as error:
+        raise Corrupt("a signature bundle does not read") from error
+    for key in keys:
+        public = _load_public(key)
+        for signature in signatures:
+            try:
+                public.verify(signature, _authenticated(payload), ec.ECDSA(hashes.SHA256()))
+            except InvalidSignature:
+                continue
+            return Verified(_statement(payload), fingerprint(key))
+    return None
+
+
+def _statement(payload: bytes) -> Statement:
+    value = parse_json(payload, "a signed statement")
+    try:
+        (subject,) = value["subject"]
+        if value["_type"] != STATEMENT:
+            raise Corrupt(f"a signed statement is a {value['_type']!r}")
+        return Statement(
+            "sha256:" + subject["digest"]["sha256"],
+            str(value["predicateType"]),
+            value.get("predicate") or {},
+            str(subject.get("name", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Corrupt("a signed statement does not read") from error
+
+
+def verify(digest: str, bundles: Iterable[bytes], policy: Policy) -> tuple[Verified, ...]:
+    """The statements about an image that the policy's keys signed.
+
+    Args:
+        digest: of the image.
+        bundles: all that were found beside it; those of others are passed over.
+        policy: what must hold.
+
+    Raises:
+        Unauthorized: nobody of the policy signed it, or no signed provenance names its builder.
+    """
+    found = []
+    for bundle in bundles:
+        try:
+            verified = open_bundle(bundle, policy.keys)
+        except Corrupt:
+            # somebody else's, or damaged: it proves nothing either way
+            continue
+        if verified and verified.statement.digest == digest:
+            found.append(verified)
+    if not any(each.statement.predicate_type == SIGNED for each in found):
+        raise Unauthorized(
+            f"{digest} is not signed by any key of the policy",
+            "sign it: edgekit image sign REGISTRY/NAME:TAG --key KEY",
+        )
+    if policy.builders and not any(_builder(each.statement) in policy.builders for each in found):
+        raise Unauthorized(
+            f"no signed provenance says that {digest} was built by {' or '.join(policy.builders)}"
+        )
+    return tuple(found)
+
+
+def _builder(statement: Statement) -> str:
+    """The builder's id in SLSA provenance v1; empty for other statements."""
+    if statement.predicate_type != PROVENANCE:
+        return ""
+    details = statement.predicate.get("runDetails")
+    builder = details.get("builder") if isinstance(details, Mapping) else None
+    return str(builder.get("id", "")) if isinstance(builder, Mapping) else ""

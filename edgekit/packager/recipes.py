@@ -1,0 +1,201 @@
+"""How the layers of a module image are made, each from its inputs alone."""
+
+import hashlib
+import importlib.util
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgekit.errors import Corrupt, ImageError
+from edgekit.oci.descriptor import canonical_json
+from edgekit.oci.layer import Entry, file_digest
+from edgekit.packager.store import Progress, Store
+
+FORMAT = 1
+# Weights hardly compress: the fastest level takes a fifth of the time for nearly the same size.
+MODEL_LEVEL = 1
+# Where it saves less than this share, a model is stored as it is: trained float32 weights save 7 %,
+# which no line is worth the time for, and a device unpacks nothing.
+MODEL_SAVING = 0.1
+_SAMPLES, _SAMPLE_LENGTH = 4, 128 * 1024
+
+RUNTIME = "opt/edgekit/runtime"
+APP = "opt/edgekit/app"
+MODEL = "opt/edgekit/model"
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """The model version that goes into an image.
+
+    Args:
+        name: of the model in the registry.
+        version: from 1.
+        digest: of the file, `sha256:...`.
+        file: the ONNX file.
+        inputs: name, datatype and shape of each, as plain values.
+        outputs: the same.
+        parents: the versions it was made from, nearest first, as `NAME:VERSION`; for its papers
+            only, the image does not depend on them.
+    """
+
+    name: str
+    version: int
+    digest: str
+    file: Path
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    parents: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """`NAME:VERSION`."""
+        return f"{self.name}:{self.version}"
+
+    def describe(self) -> bytes:
+        """What `model.json` in the image says."""
+        return canonical_json(
+            {
+                "name": self.name,
+                "version": self.version,
+                "digest": self.digest,
+                "inputs": [dict(each) for each in self.inputs],
+                "outputs": [dict(each) for each in self.outputs],
+            }
+        )
+
+
+class Recipe(Protocol):
+    """How a layer is made; frozen, so that a plan stays what it was."""
+
+    @property
+    def name(self) -> str:
+        """Who brings the layer: `base`, `wheels`, `runtime`, `app` or `model`."""
+        ...
+
+    def inputs(self) -> list[object]:
+        """All that the layer's content depends on, as JSON."""
+        ...
+
+    def prepare(self, store: Store, progress: Progress | None) -> None:
+        """Fetch what `entries` needs."""
+        ...
+
+    def entries(self, store: Store) -> list[Entry]:
+        """The layer's files."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """The recipe of a layer of local files: the runtime, or the user's app.
+
+    Args:
+        name: of the layer.
+        files: path in the image, where the file is, its digest.
+    """
+
+    name: str
+    files: tuple[tuple[str, Path, str], ...]
+
+    def inputs(self) -> list[object]:
+        """Paths and digests."""
+        return [FORMAT, [[path, digest] for path, _file, digest in self.files]]
+
+    def prepare(self, _store: Store, _progress: Progress | None) -> None:
+        """Nothing to fetch."""
+
+    def entries(self, _store: Store) -> list[Entry]:
+        """The files, checked to be the planned ones."""
+        return [Entry(path, content=_checked(file, digest)) for path, file, digest in self.files]
+
+
+@dataclass(frozen=True)
+class ModelLayer:
+    """The recipe of the model's layer.
+
+    Args:
+        model: the model version.
+        compressible: whether compressing it is worth the time.
+    """
+
+    model: PackagedModel
+    compressible: bool = True
+    name: str = "model"
+
+    def inputs(self) -> list[object]:
+        """The model's digest and description."""
+        return [FORMAT, self.model.digest, self.model.describe().decode()]
+
+    def prepare(self, _store: Store, _progress: Progress | None) -> None:
+        """Nothing to fetch."""
+
+    def entries(self, _store: Store) -> list[Entry]:
+        """`model.onnx` and `model.json`.
+
+        Raises:
+            Corrupt: the file is not the registered one.
+        """
+        if file_digest(self.model.file) != self.model.digest:
+            raise Corrupt(
+                f"{self.model.file} is not the model registered as {self.model.reference}"
+            )
+        return [
+            Entry(f"{MODEL}/model.onnx", content=self.model.file),
+            Entry(f"{MODEL}/model.json", content=self.model.describe()),
+        ]
+
+
+def compresses(path: Path) -> bool:
+    """Whether a model file saves more than `MODEL_SAVING` when compressed, judged by samples."""
+    whole = small = 0
+    with path.open("rb") as file:
+        length = path.stat().st_size
+        for number in range(_SAMPLES):
+            file.seek(length * number // _SAMPLES)
+            sample = file.read(_SAMPLE_LENGTH)
+            whole += len(sample)
+            small += len(zlib.compress(sample, MODEL_LEVEL))
+    return small < whole * (1 - MODEL_SAVING)
+
+
+def runtime_files() -> Files:
+    """The files of `edgekit_runtime` as it is installed here."""
+    spec = importlib.util.find_spec("edgekit_runtime")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImageError("edgekit_runtime is not installed here", "install edgekit again")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return Files("runtime", _tree(folder, f"{RUNTIME}/edgekit_runtime"))
+
+
+def app_files(score: Path) -> Files:
+    """The user's `score.py`.
+
+    Raises:
+        ImageError: it is not there, or is no Python.
+    """
+    try:
+        compile(score.read_bytes(), str(score), "exec")
+    except OSError as error:
+        raise ImageError(f"cannot read {score}: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        raise ImageError(f"{score} is no Python program: {error}") from error
+    return Files("app", ((f"{APP}/score.py", score, file_digest(score)),))
+
+
+def _tree(folder: Path, target: str) -> tuple[tuple[str, Path, str], ...]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
+            inner = path.relative_to(folder).as_posix()
+            found.append((f"{target}/{inner}", path, file_digest(path)))
+    return tuple(found)
+
+
+def _checked(file: Path, digest: str) -> bytes:
+    data = file.read_bytes()
+    if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
+        raise ImageError(f"{file} changed after the image was planned", "build again")
+    return data

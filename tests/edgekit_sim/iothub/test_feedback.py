@@ -1,0 +1,139 @@
+"""Feedback received with uamqp, as azure-iot-hub's users do; and large commands."""
+
+import json
+import queue
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uamqp
+from azure.core.credentials import AccessToken
+from azure.iot.hub import IoTHubRegistryManager
+
+from edgekit_sim.iothub import tokens
+from edgekit_sim.iothub.handle import HubHandle
+from tests.edgekit_sim.iothub.amqp_client import AmqpClient, token
+from tests.edgekit_sim.iothub.conftest import eventually
+
+SECONDS = 20.0
+
+# paho and uamqp leave sockets to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def auth(hub: HubHandle) -> Any:
+    """A token as azure-iot-hub makes it."""
+    fields = dict(part.split("=", 1) for part in hub.service_connection_string.split(";"))
+    host = fields["HostName"]
+
+    def get_token() -> Any:
+        expiry = int(time.time()) + 600
+        name = fields["SharedAccessKeyName"]
+        text = tokens.sign(host, fields["SharedAccessKey"], expiry, name)
+        return AccessToken(text, expiry)
+
+    made = uamqp.authentication.JWTTokenAuth(
+        audience=f"https://{host}",
+        uri=f"https://{host}",
+        get_token=get_token,
+        token_type=b"servicebus.windows.net:sastoken",
+    )
+    made.update_token()
+    return made
+
+
+@pytest.fixture
+def receive(iothub: HubHandle) -> Iterator[Callable[[str], list[Any]]]:
+    """Receives the messages that wait for a receiver of notices."""
+    clients: list[Any] = []
+
+    def receive(address: str = "feedback") -> list[Any]:
+        host = iothub.service_connection_string.split(";")[0].removeprefix("HostName=")
+        while clients:  # an earlier receiver would be given it, too
+            clients.pop().close()
+        source = f"amqps://{host}/messages/serviceBound/{address}"
+        client = uamqp.ReceiveClient(source, auth=auth(iothub), prefetch=1, auto_complete=False)
+        clients.append(client)
+        end = time.monotonic() + SECONDS
+        found: list[Any] = []
+        while not found and time.monotonic() < end:
+            found = client.receive_message_batch(max_batch_size=1, timeout=500)
+        return found
+
+    yield receive
+    for client in clients:
+        client.close()
+
+
+def refused(hub: HubHandle, device_id: str, message_id: str) -> None:
+    """Send a command that ends with feedback: it has expired when it comes."""
+    hub.create_device(device_id)
+    registry = IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
+    properties = {"iothub-ack": "negative", "messageId": message_id, "expiryTimeUtc": 1}
+    registry.send_c2d_message(device_id, "too late", properties)
+
+
+def records(message: Any) -> list[dict[str, Any]]:
+    found = json.loads(b"".join(message.get_data()))
+    assert isinstance(found, list)
+    return found
+
+
+def test_feedback_is_received_once_when_accepted(
+    iothub: HubHandle, receive: Callable[[], list[Any]]
+) -> None:
+    refused(iothub, "fb-1", "m-1")
+    (message,) = receive()
+    (record,) = records(message)
+    assert (record["originalMessageId"], record["statusCode"]) == ("m-1", "Expired")
+    assert message.properties.content_type == b"application/vnd.microsoft.iothub.feedback.json"
+    message.accept()
+    gone = "/messages/serviceBound/feedback"
+    assert eventually(lambda: iothub.request("GET", gone) is None)
+
+
+def test_feedback_that_is_released_comes_again(
+    iothub: HubHandle, receive: Callable[[], list[Any]]
+) -> None:
+    refused(iothub, "fb-2", "m-2")
+    (message,) = receive()
+    message.release()
+    (again,) = receive()
+    assert records(again) == records(message)
+    again.accept()
+
+
+def test_feedback_of_a_receiver_that_vanishes_comes_again(
+    iothub: HubHandle, receive: Callable[[], list[Any]]
+) -> None:
+    refused(iothub, "fb-3", "m-3")
+    with AmqpClient(iothub) as client:
+        assert client.put_token(token(iothub)) == 200
+        handle, _ = client.attach("messages/servicebound/feedback", True, settled=False)
+        client.credit(handle, 1)
+        assert b"m-3" in client.message().body
+    (message,) = receive()
+    assert records(message)[0]["originalMessageId"] == "m-3"
+    message.accept()
+
+
+def test_a_command_of_many_frames(iothub: HubHandle, connect: Any) -> None:
+    registry = IoTHubRegistryManager.from_connection_string(iothub.service_connection_string)
+    client = connect("fb-large")
+    messages: queue.Queue[Any] = queue.Queue()
+    client.on_message_received = messages.put
+    body = "0123456789" * 6_000
+    registry.send_c2d_message("fb-large", body, {"correlationId": "c-1"})
+    message = messages.get(timeout=SECONDS)
+    assert (message.data.decode(), message.correlation_id) == (body, "c-1")
+
+
+def test_a_wrong_key_sends_nothing(iothub: HubHandle) -> None:
+    iothub.create_device("fb-wrong")
+    fields = iothub.service_connection_string.split("SharedAccessKey=")
+    wrong = f"{fields[0]}SharedAccessKey={tokens.new_key()}"
+    registry = IoTHubRegistryManager.from_connection_string(wrong)
+    with pytest.raises(uamqp.errors.TokenAuthFailure):
+        registry.send_c2d_message("fb-wrong", "x")
+    assert iothub.request("GET", "/devices/fb-wrong")["cloudToDeviceMessageCount"] == 0
