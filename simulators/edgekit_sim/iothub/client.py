@@ -131,10 +131,6 @@ class HubClient:
         """Let devices of the type `certificateAuthority` in with what an authority issued (PEM)."""
         self.request("PUT", f"/edgekit/authorities/{quote(name, safe='')}", certificate.encode())
 
-    def create_consumer_group(self, name: str) -> None:
-        """Make a consumer group for readers of the events, if it is not there."""
-        self.request("PUT", f"/edgekit/consumer-groups/{quote(name, safe='')}")
-
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """All events with a sequence number above `after`, in order."""
         found: list[dict[str, Any]] = []

@@ -114,17 +114,6 @@ class HubHandle(HubClient):
         """End the hub at once, as a power cut would: kill -9."""
         self._end(signal.SIGKILL)
 
-    @property
-    def pid(self) -> int:
-        """The hub's process.
-
-        Raises:
-            HubStopped: it does not run.
-        """
-        if self._process is None:
-            raise HubStopped("the hub has been stopped", "start it again with start()")
-        return self._process.pid
-
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
