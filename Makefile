@@ -1,7 +1,8 @@
 # Everything happens in $(VENV); nothing here needs root, Docker or a compiler.
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST_ARGS ?=
+# One worker a core, at most four; a module's tests stay together and share its hub.
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench docs clean

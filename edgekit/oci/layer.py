@@ -98,7 +98,7 @@ class Sink(Protocol):
 def compressor_identity(compression: Compression) -> str:
     """Names the compressor: another one may give other bytes for the same archive."""
     if compression == "gzip":
-        return f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+        return f"zlib {zlib.ZLIB_RUNTIME_VERSION}, blocks of {_GZIP_BLOCK}"
     if compression == "zstd":
         return "zstd " + ".".join(str(part) for part in zstandard.ZSTD_VERSION)
     return "none"

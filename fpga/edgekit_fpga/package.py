@@ -8,6 +8,7 @@ is byte for byte what writing its content gives: whatever was altered, the reade
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -18,6 +19,7 @@ from typing import Any
 
 from edgekit_fpga import isa
 from edgekit_fpga.boards import Board, board_from_dict
+from edgekit_fpga.checking import check_program
 from edgekit_fpga.cpu import CpuOp
 from edgekit_fpga.errors import FpgaError, PackageError
 from edgekit_fpga.program import Program, program_of
@@ -172,4 +174,37 @@ def _of_manifest(manifest: Any, files: Mapping[str, bytes]) -> Package:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PackageError(f"its manifest lacks or misstates {error}", HINT) from error
+    check_program(program, board)
+    _check_names(manifest, program, before, after)
     return Package(manifest, board, program, before, after)
+
+
+def _check_names(
+    manifest: Mapping[str, Any],
+    program: Program,
+    before: tuple[CpuOp, ...],
+    after: tuple[CpuOp, ...],
+) -> None:
+    """Every tensor a stage takes is made by one before it, and described where it must be."""
+    npu, tensors = manifest["npu"], manifest["tensors"]
+    known = {entry["name"] for entry in manifest["inputs"]}
+    for operations in (before, after):
+        for operation in operations:
+            if not known.issuperset(operation.inputs):
+                raise PackageError(f"nothing makes {operation.inputs[0]}", HINT)
+            known.add(operation.output)
+        if operations is before:
+            if not known.issuperset(npu["inputs"]) or not npu["inputs"]:
+                raise PackageError("nothing makes the NPU's inputs", HINT)
+            known.update(npu["outputs"])
+    if not known.issuperset(manifest["outputs"]):
+        raise PackageError("nothing makes the package's outputs", HINT)
+    for name in (*npu["inputs"], *npu["outputs"]):
+        place = program.placements.get(name)
+        shape = list(tensors[name]["shape"])
+        if place is None or shape != [place.channels, place.height, place.width]:
+            raise PackageError(f"tensor {name} is not where its shape says", HINT)
+        if tensors[name]["type"] not in ("int8", "uint8") or math.prod(shape) != math.prod(
+            tensors[name]["graph_shape"]
+        ):
+            raise PackageError(f"tensor {name} has no shape that fits", HINT)

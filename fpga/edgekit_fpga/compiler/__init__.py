@@ -31,6 +31,7 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
     return (
         ("fold", passes.fold),
         ("expand-groups", passes.expand_groups),
+        ("pools", lambda graph: passes.split_pools(graph, board.array.window_taps)),
         ("views", lambda graph: lay_out(graph, board.array.output_lanes)),
         ("order", passes.order),
         ("fuse", passes.fuse),

@@ -9,6 +9,7 @@ import numpy as np
 from edgekit_fpga import isa
 from edgekit_fpga.arithmetic import Int8, Int64, Multiplier
 from edgekit_fpga.boards import Board
+from edgekit_fpga.checking import check_program
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.allocate import packable
 from edgekit_fpga.compiler.stream import Step, stream
@@ -77,6 +78,7 @@ def emit(graph: ir.Graph, placements: Mapping[str, Placement], board: Board) -> 
         streamed.traces,
     )
     _check_fit(program, memories, board)
+    check_program(program, board)
     return program
 
 

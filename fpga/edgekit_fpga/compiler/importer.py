@@ -120,7 +120,7 @@ class Builder:
         name = self.alias.get(name, name)
         name = self.real.get(name, name)
         name = self.alias.get(name, name)
-        if name in self.late:
+        if name in self.late or self.alias.get(name) in self.late:
             raise Unsupported(f"it needs the elements that {self.late[name][0].name} reorders")
         if name not in self.tensors:
             raise Unsupported(f"its input {name} is not quantized")
@@ -321,6 +321,9 @@ def stage_attributes(builder: Builder, node: Node) -> dict[str, Any]:
         return {"axis": int(node.attributes.get("axis", -1))}
     if node.operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return {"shape": list(builder.shapes[node.outputs[0]])}
+    if node.operator in ("QuantizeLinear", "DequantizeLinear"):
+        zero = node.inputs[2] if len(node.inputs) > 2 else ""
+        return quantization_json(builder.quantization(node.inputs[1], zero))
     if node.operator == "Transpose":
         return {"perm": [int(axis) for axis in node.attributes["perm"]]}
     return {}

@@ -183,6 +183,38 @@ def is_global_average(graph: ir.Graph, layer: ir.Conv) -> bool:
     )
 
 
+def split_pools(graph: ir.Graph, taps: int) -> ir.Graph:
+    """A maximum over more elements than a window holds is taken over columns, then over rows."""
+    tensors = dict(graph.tensors)
+    layers: list[ir.Layer] = []
+    for layer in graph.layers:
+        if not isinstance(layer, ir.MaxPool) or layer.window.taps <= taps:
+            layers.append(layer)
+            continue
+        window, made = layer.window, tensors[layer.result]
+        channels, _, width = tensors[layer.input].shape
+        between = f"{layer.result}/columns"
+        shape = (channels, made.shape[1], width)
+        tensors[between] = replace(made, name=between, shape=shape)
+        first = ir.Window(
+            *((size[0], one) for size, one in zip(_parts(window), _NONE, strict=True))
+        )
+        second = ir.Window(
+            *((one, size[1]) for size, one in zip(_parts(window), _NONE, strict=True))
+        )
+        layers.append(ir.MaxPool(layer.node, layer.input, between, window=first))
+        layers.append(replace(layer, input=between, window=second))
+    return replace(graph, tensors=tensors, layers=tuple(layers))
+
+
+# kernel, stride, dilation and padding of an axis that a window leaves alone
+_NONE = (1, 1, 1, 0)
+
+
+def _parts(window: ir.Window) -> tuple[tuple[int, int], ...]:
+    return window.kernel, window.stride, window.dilation, window.pad
+
+
 def expand_groups(graph: ir.Graph) -> ir.Graph:
     """Grouped convolutions that are not depthwise become dense ones with zeros between groups."""
     layers: list[ir.Layer] = []

@@ -21,7 +21,7 @@ from edgekit_sim.demo.report import Report, Telemetry
 from edgekit_sim.demo.traffic import Feeder, Ledger
 from edgekit_sim.demo.watcher import Watcher
 from edgekit_sim.iotedge import EdgeDevice
-from edgekit_sim.iotedge.engine import pick_engine
+from edgekit_sim.iotedge.engines import pick_engine
 from edgekit_sim.iothub import HubHandle
 from edgekit_sim.lifeline import Lifeline
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekit_sim.iotedge.errors import DeviceError
-from edgekit_sim.lifeline import Lifeline
-
 WORKLOAD_IN_MODULE = "/var/run/iotedge"  # where a module finds its workload socket's folder
 STATE_IN_MODULE = "/var/lib/edgekit"
 
@@ -94,35 +91,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """End every module."""
         ...
-
-
-def open_engine(name: str, device_id: str, cache: Path, state: Path, lifeline: Lifeline) -> Engine:
-    """The engine of a name; `auto` takes Docker where an engine answers.
-
-    Raises:
-        DeviceError: Docker is asked for and does not answer.
-    """
-    if name in ("auto", "docker"):
-        from edgekit_sim.iotedge.docker_engine import DockerEngine, docker_client
-
-        client = docker_client()
-        if client is not None:
-            return DockerEngine(client, device_id, lifeline)
-        if name == "docker":
-            raise DeviceError("no Docker engine answers", "start one, or use --engine process")
-    from edgekit_sim.iotedge.process_engine import ProcessEngine
-
-    return ProcessEngine(cache, state / "logs", lifeline)
-
-
-def pick_engine(name: str) -> str:
-    """The engine that `open_engine` would take: `docker` or `process`."""
-    if name != "auto":
-        return name
-    from edgekit_sim.iotedge.docker_engine import docker_client
-
-    client = docker_client()
-    if client is None:
-        return "process"
-    client.close()
-    return "docker"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgekit_sim.iotedge.config import DeviceConfig
-from edgekit_sim.iotedge.engine import pick_engine
+from edgekit_sim.iotedge.engines import pick_engine
 from edgekit_sim.iotedge.runtime import EdgeRuntime, claim
 from edgekit_sim.lifeline import Lifeline
 

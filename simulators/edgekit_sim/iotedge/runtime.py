@@ -17,7 +17,8 @@ from typing import Any
 
 from edgekit_sim.iotedge.config import DeviceConfig
 from edgekit_sim.iotedge.desired import Desired, DesiredModule, read_desired
-from edgekit_sim.iotedge.engine import WORKLOAD_IN_MODULE, Launch, open_engine
+from edgekit_sim.iotedge.engine import WORKLOAD_IN_MODULE, Launch
+from edgekit_sim.iotedge.engines import open_engine
 from edgekit_sim.iotedge.errors import DeploymentRefused, DeviceError, ModuleFailed
 from edgekit_sim.iotedge.identities import Identities
 from edgekit_sim.iotedge.local_broker import LocalBroker

@@ -114,10 +114,6 @@ class HubClient:
         document = {"deviceId": device_id, "capabilities": {"iotEdge": edge}}
         self.request("PUT", f"/devices/{quote(device_id, safe='')}", document)
 
-    def create_consumer_group(self, name: str) -> None:
-        """Make a consumer group for readers of the events, if it is not there."""
-        self.request("PUT", f"/edgekit/consumer-groups/{quote(name, safe='')}")
-
     def device_connection_string(self, device_id: str, module_id: str = "") -> str:
         """The connection string of a registered device or module, with `GatewayHostName`."""
         path = f"/devices/{quote(device_id, safe='')}"
@@ -130,10 +126,6 @@ class HubClient:
     def trust(self, name: str, certificate: str) -> None:
         """Let devices of the type `certificateAuthority` in with what an authority issued (PEM)."""
         self.request("PUT", f"/edgekit/authorities/{quote(name, safe='')}", certificate.encode())
-
-    def create_consumer_group(self, name: str) -> None:
-        """Make a consumer group for readers of the events, if it is not there."""
-        self.request("PUT", f"/edgekit/consumer-groups/{quote(name, safe='')}")
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
         """All events with a sequence number above `after`, in order."""

@@ -1,11 +1,14 @@
 import os
 import pwd
+import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -42,19 +45,20 @@ def postgresql() -> Iterator[Path]:
             _wait_for(folder, server)
             yield folder
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
             server.wait(timeout=30)
             log.close()
 
 
 @pytest.fixture
-def postgresql_url(postgresql: Path, request: pytest.FixtureRequest) -> str:
-    """The URL of a database of the test's own."""
-    name = f"t{abs(hash(request.node.nodeid)):x}"
+def postgresql_url(postgresql: Path) -> Iterator[str]:
+    """The URL of a schema of the test's own: quicker made than a database."""
+    schema = f"t{secrets.token_hex(8)}"
     with _connect(postgresql) as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
-        connection.execute(f'CREATE DATABASE "{name}"')
-    return f"postgresql+psycopg://edgekit@/{name}?host={postgresql}"
+        connection.execute(f"CREATE SCHEMA {schema}")
+        options = quote(f"-csearch_path={schema}")
+        yield f"postgresql+psycopg://edgekit@/postgres?host={postgresql}&options={options}"
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 @pytest.fixture(

@@ -15,10 +15,11 @@ from edgekit.errors import Conflict, RegistryError
 from edgekit.registry import ModelRef, Query, Registry
 from edgekit.workspace import Workspace
 
+DIGITS = Path(__file__).parents[3] / "examples" / "digits" / "digits.onnx"
 
-@pytest.fixture
-def full(registry: Registry, digits: Path, tmp_path: Path) -> Registry:
-    """A registry with something of everything."""
+
+def fill(registry: Registry, digits: Path, folder: Path) -> None:
+    """Register something of everything."""
     registry.register(digits, "digits", tags={"a": "1"}, properties={"p": "ü"})
     registry.register(digits, "digits")
     ref = registry.register(digits, "a-child", parent=ModelRef("digits", 1)).ref
@@ -27,13 +28,21 @@ def full(registry: Registry, digits: Path, tmp_path: Path) -> Registry:
     registry.record_image(
         ref, digest="sha256:" + "0" * 64, reference="r", platforms=["linux/arm64"], tags={"x": "y"}
     )
-    (tmp_path / "package").write_bytes(b"npu")
+    (folder / "package").write_bytes(b"npu")
     registry.record_graph(
-        tmp_path / "package", model=ref, board="b", cycles=2**40, proof={"compared": 3}
+        folder / "package", model=ref, board="b", cycles=2**40, proof={"compared": 3}
     )
-    (tmp_path / "trees").write_bytes(b"trees")
-    registry.register(tmp_path / "trees", "trees", framework="scikit-learn")
+    (folder / "trees").write_bytes(b"trees")
+    registry.register(folder / "trees", "trees", framework="scikit-learn")
     registry.delete(ModelRef("digits", 2))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A registry with something of everything; no test changes it."""
+    folder = tmp_path_factory.mktemp("full")
+    registry = Registry.open(Workspace.create(folder / "workspace"))
+    fill(registry, DIGITS, folder)
     return registry
 
 
@@ -65,6 +74,17 @@ def test_all_of_it_comes_back(full: Registry, archive: Path, empty: Registry, di
     assert everything(empty) == everything(full)
     assert empty.model_file(ModelRef("a-child")).read_bytes() == digits.read_bytes()
     assert empty.graph_file(empty.graphs()[0]).read_bytes() == b"npu"
+
+
+def test_any_database_gives_and_takes_the_same(
+    registry: Registry, digits: Path, empty: Registry, tmp_path: Path
+) -> None:
+    fill(registry, digits, tmp_path)
+
+    registry.export_archive(tmp_path / "archive.tar")
+    empty.import_archive(tmp_path / "archive.tar")
+
+    assert everything(empty) == everything(registry)
 
 
 def test_numbers_go_on_where_they_were(archive: Path, empty: Registry, digits: Path) -> None:
@@ -181,7 +201,7 @@ def test_what_is_no_archive_is_named(empty: Registry, tmp_path: Path, content: b
         empty.import_archive(tmp_path / "x.tar")
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), cut=st.booleans())
 def test_a_damaged_archive_is_taken_as_it_was_or_not_at_all(
     archive: Path, full: Registry, tmp_path: Path, place: float, cut: bool

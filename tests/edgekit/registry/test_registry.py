@@ -294,7 +294,7 @@ def test_three_gigabytes_of_onnx_are_refused_before_they_are_copied(
 
 
 def test_a_large_file_is_never_in_memory_as_a_whole(registry: Registry, tmp_path: Path) -> None:
-    size = 200_000_000
+    size = 64_000_000
     with (tmp_path / "large").open("wb") as file:
         file.truncate(size)
 

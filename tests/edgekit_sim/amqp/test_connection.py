@@ -582,7 +582,7 @@ class AnyPeer(RuleBasedStateMachine):
         self.client.hear()
 
 
-AnyPeer.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+AnyPeer.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestAnyPeer = AnyPeer.TestCase
 
 

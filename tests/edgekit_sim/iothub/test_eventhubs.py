@@ -127,7 +127,7 @@ def test_an_asynchronous_consumer(iothub: HubHandle, connect: Any) -> None:
 
 def test_over_websocket(iothub: HubHandle, connect: Any) -> None:
     connect("eh-6").send_message("by websocket")
-    client = consumer(iothub, transport_type=TransportType.AmqpOverWebsocket)
+    client = consumer(iothub, transport_type=TransportType.AmqpOverWebsocket, socket_timeout=1)
     events = receive(client, lambda e: any(x.body_as_str() == "by websocket" for x in e))
     assert "by websocket" in [event.body_as_str() for event in events]
 

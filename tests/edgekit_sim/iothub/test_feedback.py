@@ -3,7 +3,7 @@
 import json
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from azure.iot.hub import IoTHubRegistryManager
 from edgekit_sim.iothub import tokens
 from edgekit_sim.iothub.handle import HubHandle
 from tests.edgekit_sim.iothub.amqp_client import AmqpClient, token
-from tests.edgekit_sim.iothub.conftest import eventually
 
 SECONDS = 20.0
 
@@ -43,27 +42,36 @@ def auth(hub: HubHandle) -> Any:
     return made
 
 
-@pytest.fixture
-def receive(iothub: HubHandle) -> Iterator[Callable[[str], list[Any]]]:
-    """Receives the messages that wait for a receiver of notices."""
-    clients: list[Any] = []
+class Receiver:
+    """Receives the feedback that waits; one client at a time, or they would share it."""
 
-    def receive(address: str = "feedback") -> list[Any]:
-        host = iothub.service_connection_string.split(";")[0].removeprefix("HostName=")
-        while clients:  # an earlier receiver would be given it, too
-            clients.pop().close()
-        source = f"amqps://{host}/messages/serviceBound/{address}"
-        client = uamqp.ReceiveClient(source, auth=auth(iothub), prefetch=1, auto_complete=False)
-        clients.append(client)
+    def __init__(self, hub: HubHandle) -> None:
+        self._hub = hub
+        self._client: Any = None
+
+    def __call__(self) -> list[Any]:
+        self.close()
+        host = self._hub.service_connection_string.split(";")[0].removeprefix("HostName=")
+        source = f"amqps://{host}/messages/serviceBound/feedback"
+        self._client = uamqp.ReceiveClient(
+            source, auth=auth(self._hub), prefetch=1, auto_complete=False
+        )
         end = time.monotonic() + SECONDS
         found: list[Any] = []
         while not found and time.monotonic() < end:
-            found = client.receive_message_batch(max_batch_size=1, timeout=500)
+            found = self._client.receive_message_batch(max_batch_size=1, timeout=500)
         return found
 
-    yield receive
-    for client in clients:
-        client.close()
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+@pytest.fixture
+def receive(iothub: HubHandle) -> Iterator[Receiver]:
+    receiver = Receiver(iothub)
+    yield receiver
+    receiver.close()
 
 
 def refused(hub: HubHandle, device_id: str, message_id: str) -> None:
@@ -80,22 +88,18 @@ def records(message: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_feedback_is_received_once_when_accepted(
-    iothub: HubHandle, receive: Callable[[], list[Any]]
-) -> None:
+def test_feedback_is_received_once_when_accepted(iothub: HubHandle, receive: Receiver) -> None:
     refused(iothub, "fb-1", "m-1")
     (message,) = receive()
     (record,) = records(message)
     assert (record["originalMessageId"], record["statusCode"]) == ("m-1", "Expired")
     assert message.properties.content_type == b"application/vnd.microsoft.iothub.feedback.json"
     message.accept()
-    gone = "/messages/serviceBound/feedback"
-    assert eventually(lambda: iothub.request("GET", gone) is None)
+    receive.close()
+    assert iothub.request("GET", "/messages/serviceBound/feedback") is None
 
 
-def test_feedback_that_is_released_comes_again(
-    iothub: HubHandle, receive: Callable[[], list[Any]]
-) -> None:
+def test_feedback_that_is_released_comes_again(iothub: HubHandle, receive: Receiver) -> None:
     refused(iothub, "fb-2", "m-2")
     (message,) = receive()
     message.release()
@@ -105,7 +109,7 @@ def test_feedback_that_is_released_comes_again(
 
 
 def test_feedback_of_a_receiver_that_vanishes_comes_again(
-    iothub: HubHandle, receive: Callable[[], list[Any]]
+    iothub: HubHandle, receive: Receiver
 ) -> None:
     refused(iothub, "fb-3", "m-3")
     with AmqpClient(iothub) as client:

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.importer import Builder, Node, Unsupported, quantization_json
 from edgekit_fpga.compiler.operators.elementwise import table_layer
-from edgekit_fpga.compiler.operators.floats import lower
+from edgekit_fpga.compiler.operators.floats import ends_on_cpu, lower
 from edgekit_fpga.compiler.tables import requantize_table
 from edgekit_fpga.cpu import CpuOp
 
@@ -17,6 +18,8 @@ def quantize_linear(b: Builder, node: Node) -> None:
         b.before.append(CpuOp("QuantizeLinear", (source,), made, quantization_json(quantization)))
         b.add_tensor(made, b.shapes[source], quantization)
         b.entries.append(made)
+    elif b.real.get(source) in b.late:
+        _pass_on(b, b.real[source], made, quantization)
     elif source in b.real:
         held = b.source(source)
         if b.tensors[held].quantization == quantization:
@@ -24,6 +27,8 @@ def quantize_linear(b: Builder, node: Node) -> None:
         else:
             table = requantize_table(b.tensors[held].quantization, quantization)
             table_layer(b, node.name, held, made, b.shapes[source], quantization, table)
+    elif source in b.pending and ends_on_cpu(b, source):
+        b.pending[made], b.shapes[made] = node, b.shapes[source]
     elif source in b.pending:
         lower(b, b.pending[source], made, quantization)
     else:
@@ -48,6 +53,29 @@ def dequantize_linear(b: Builder, node: Node) -> None:
         b.constants[made] = shifted.astype(np.float32) * scale.reshape(spread)
         return
     quantization = b.quantization(node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else "")
+    held = b.alias.get(source, source)
+    if held in b.late:
+        b.real[made] = held
+        _pass_on(b, held, made, quantization)
+        return
+    if source in b.pending:
+        b.pending[made], b.shapes[made] = node, b.shapes[source]
+        return
     b.entry(source, quantization)
     b.real[made] = source
     b.shapes[made] = b.shapes[source]
+
+
+def _pass_on(b: Builder, held: str, made: str, quantization: ir.Quantization) -> None:
+    """Let `made` be the reordered tensor `held`, which no layer of the NPU can read as it is."""
+    base = held
+    while base in b.late:
+        base = b.late[base][1].inputs[0]
+        base = b.alias.get(base, base)
+    if b.tensors[base].quantization != quantization:
+        raise Unsupported("it requantizes a tensor that was reordered")
+    if made not in b.real:
+        b.make_alias(made, held, b.shapes[held])
+    if held in b.permuted:
+        b.permuted[made] = b.permuted[held]
+    b.set_shape(made, b.shapes[held])

@@ -38,6 +38,16 @@ def postpone(b: Builder, node: Node) -> None:
     b.shapes[node.outputs[0]] = b.shapes[source]
 
 
+def ends_on_cpu(b: Builder, name: str) -> bool:
+    """Whether a pending float has passed an operator that only the stage behind the NPU has."""
+    node = b.pending.get(name)
+    while node is not None:
+        if node.operator in ("Softmax", "QuantizeLinear"):
+            return True
+        node = b.pending.get(node.inputs[0])
+    return False
+
+
 def lower(b: Builder, node: Node, made: str, outgoing: ir.Quantization) -> None:
     """Lower a pending float node now that its result is quantized as `made`."""
     clamp = (-128, 127)
