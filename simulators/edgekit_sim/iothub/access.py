@@ -17,7 +17,6 @@ REGISTRY_READ = "RegistryRead"
 REGISTRY_WRITE = "RegistryWrite"
 SERVICE_CONNECT = "ServiceConnect"
 DEVICE_CONNECT = "DeviceConnect"
-ENROLLMENT_WRITE = "EnrollmentWrite"
 
 # the policies of a new hub, as the real service makes them
 POLICIES: dict[str, frozenset[str]] = {
@@ -26,7 +25,6 @@ POLICIES: dict[str, frozenset[str]] = {
     "device": frozenset({DEVICE_CONNECT}),
     "registryRead": frozenset({REGISTRY_READ}),
     "registryReadWrite": frozenset({REGISTRY_READ, REGISTRY_WRITE}),
-    "provisioningserviceowner": frozenset({ENROLLMENT_WRITE}),
 }
 
 

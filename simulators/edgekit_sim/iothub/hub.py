@@ -29,7 +29,6 @@ from edgekit_sim.iothub.mqtt.sessions import (
     TWIN,
     Sessions,
 )
-from edgekit_sim.iothub.provisioning import Provisioning
 from edgekit_sim.iothub.quotas import Quotas
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.store import Store
@@ -60,7 +59,6 @@ class Hub:
         sessions: what is remembered of MQTT clients.
         methods: direct method calls under way.
         commands: cloud-to-device messages.
-        provisioning: the provisioning service that makes devices of this hub.
         jobs: scheduled jobs, imports and exports.
         faults: faults in force.
         quotas: the tier's rates.
@@ -86,7 +84,6 @@ class Hub:
         self.commands = Commands(store, self.registry)
         self.commands.deliver = self._deliver
         self.started = time.time()
-        self.provisioning = Provisioning(store, self.registry)
         self.jobs = Jobs(store, self.registry, self.methods)
         self.faults = Faults()
         self.gatekeeper = Gatekeeper(

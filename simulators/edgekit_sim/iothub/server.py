@@ -17,6 +17,9 @@ from typing import Any
 
 from aiohttp import web
 
+from edgekit_sim.dps.mqtt import Doorway
+from edgekit_sim.dps.provisioning import Provisioning
+from edgekit_sim.dps.rest import add_provisioning
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
 from edgekit_sim.iothub.client import DESCRIPTION
@@ -30,9 +33,9 @@ from edgekit_sim.iothub.listeners import (
     Sockets,
     open_sockets,
 )
-from edgekit_sim.iothub.mqtt.connection import DeviceConnection
 from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
+from edgekit_sim.iothub.rest.websocket import MQTT
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.uploads import Storage
 
@@ -105,11 +108,15 @@ class Server:
             store = Store(self._folder / "hub.db", durable)
             self.hub = Hub(store, names, self.settings.tier, self.settings.storage)
             self._nodes = Nodes(self.hub, self.settings.hostname.partition(".")[0])
-            self.hub.provisioning.hub = addresses[0]
+            alone = self.settings.hostname == HUB_NAME  # a name that resolves nowhere
+            assigned_as = addresses[0] if alone else self.settings.hostname
+            self.provisioning = Provisioning(self.hub, assigned_as, names)
             self.hub.start(self._fail)
             stack.push_async_callback(self.hub.stop)
+            stack.push_async_callback(self.provisioning.stop)
             stack.callback(self._nodes.close)
             await self.hub.store.committed()
+            self.provisioning.start()
             await self._serve_http(stack, context)
             await self._serve_mqtt(stack, context)
             await self._serve_amqp(stack, context)
@@ -148,11 +155,10 @@ class Server:
         return sockets
 
     async def _serve_http(self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext) -> None:
-        runner = web.AppRunner(
-            make_application(self.hub, self._nodes),
-            access_log=None,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-        )
+        application = make_application(self.hub, self._nodes)
+        application[MQTT] = self._connection
+        add_provisioning(application, self.provisioning)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         for name in ("https", "websocket"):
@@ -174,8 +180,8 @@ class Server:
                 server = await loop.create_server(self._nodes.connection, sock=one, ssl=tls)
                 stack.callback(server.close)
 
-    def _connection(self) -> DeviceConnection:
-        return DeviceConnection(self.hub)
+    def _connection(self) -> Doorway:
+        return Doorway(self.hub, self.provisioning)
 
     def _fail(self, error: Exception) -> None:
         self.failure = SimulatorError(
@@ -187,9 +193,7 @@ class Server:
     def describe(self) -> dict[str, Any]:
         """What a client needs to know to use this hub; holds the owner's key."""
         address, ports = self._sockets.addresses[0], self._sockets.ports
-        policies = self.hub.gatekeeper.policies
-        key = policies["iothubowner"].keys[0]
-        enrolling = policies["provisioningserviceowner"].keys[0]
+        key = self.hub.gatekeeper.policies["iothubowner"].keys[0]
         host = f"{address}:{ports['https']}"
         return {
             "host": address,
@@ -199,10 +203,7 @@ class Server:
             f";SharedAccessKey={key}",
             "eventhub_connection_string": f"Endpoint=sb://{address}/;SharedAccessKeyName=iothubowner"
             f";SharedAccessKey={key};EntityPath={self.settings.hostname.partition('.')[0]}",
-            "dps_service_connection_string": f"HostName={host}"
-            f";SharedAccessKeyName=provisioningserviceowner;SharedAccessKey={enrolling}",
-            "dps_device_host": address,
-            "dps_id_scope": self.hub.provisioning.scope,
+            **self.provisioning.describe(address, host),
             "ca_file": str(self._folder / "ca.pem"),
             "ports": ports,
             "state_dir": str(self._folder),

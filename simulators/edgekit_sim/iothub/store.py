@@ -34,9 +34,6 @@ CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions T
 CREATE TABLE IF NOT EXISTS commands (
     sequence INTEGER PRIMARY KEY, device_id TEXT NOT NULL, document BLOB NOT NULL,
     body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS enrollments (
-    kind TEXT NOT NULL, id TEXT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (kind, id))
-    WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
@@ -103,6 +100,10 @@ class Store:
         connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'OFF'}")
         connection.execute("PRAGMA busy_timeout=5000")
         return connection
+
+    def define(self, schema: str) -> None:
+        """Add the tables of a service that shares this store; before `start`."""
+        self._writer.executescript(schema)
 
     def start(self, failed: Callable[[Exception], None]) -> None:
         """Begin to write; `failed` is called on the event loop when the disk refuses."""

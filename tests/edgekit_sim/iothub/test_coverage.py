@@ -55,7 +55,10 @@ def operations(client: type) -> set[str]:
 def used() -> set[str]:
     """Names that tests call, or set, on something."""
     text = "".join(
-        path.read_text() for path in FOLDER.glob("*.py") if path.name != Path(__file__).name
+        path.read_text()
+        for folder in (FOLDER, FOLDER.parent / "dps")
+        for path in folder.glob("*.py")
+        if path.name != Path(__file__).name
     )
     return set(re.findall(r"\.(\w+)(?:\(| = |,|\))", text))
 

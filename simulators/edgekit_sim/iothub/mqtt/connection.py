@@ -17,9 +17,7 @@ from edgekit_sim.iothub.faults import DELAY, DROP, LOSE_ACKS, PARTITION, Fault
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.mqtt import packets
 from edgekit_sim.iothub.mqtt.packets import Malformed
-from edgekit_sim.iothub.mqtt.registration import RESPONSES, respond, scope_of
 from edgekit_sim.iothub.mqtt.sessions import TWIN, Session, feature_of
-from edgekit_sim.iothub.provisioning import Registrant
 
 if TYPE_CHECKING:
     from edgekit_sim.iothub.hub import Hub
@@ -45,7 +43,6 @@ class DeviceConnection(asyncio.Protocol):
         "_hub",
         "_out",
         "_paused",
-        "_registrant",
         "_rest",
         "_transport",
         "_unacknowledged",
@@ -66,7 +63,6 @@ class DeviceConnection(asyncio.Protocol):
         self._paused = False
         self._events_topic = b""
         self._will: tuple[str, bytes] | None = None
-        self._registrant: Registrant | None = None
         self.identity: Identity | None = None
         self.session: Session | None = None
         self.keep_alive = float(HELLO_SECONDS)
@@ -144,16 +140,10 @@ class DeviceConnection(asyncio.Protocol):
         if kind == packets.PUBLISH and self.identity is not None:
             self._publish(first, body)
             return
-        if kind == packets.PUBLISH and self._registrant is not None:
-            self._register_publish(self._registrant, first, body)
-            return
-        known = self.identity is not None or self._registrant is not None
-        if (kind == packets.CONNECT) is known:
+        if (kind == packets.CONNECT) is (self.identity is not None):
             raise Malformed("CONNECT must come first and once")
         if first & 0x0F != (2 if kind in (packets.SUBSCRIBE, packets.UNSUBSCRIBE) else 0):
             raise Malformed("reserved flags that are not as they must be")
-        if self._registrant is not None and self._register(kind, body):
-            return
         if kind == packets.PUBACK:
             self._puback(body)
         elif kind == packets.PINGREQ:
@@ -170,38 +160,15 @@ class DeviceConnection(asyncio.Protocol):
         else:
             raise Malformed(f"a packet of type {kind}")
 
-    def _register(self, kind: int, body: bytes) -> bool:
-        """Handle what a registrant may send but devices send otherwise; says whether it did."""
-        if kind == packets.SUBSCRIBE:
-            packet_id, filters = packets.read_subscribe(body)
-            codes = [0 if f == RESPONSES else packets.REFUSED_SUBSCRIPTION for f, _ in filters]
-            self.send(packets.suback(packet_id, codes))
-        elif kind == packets.UNSUBSCRIBE:
-            self.send(packets.unsuback(packets.read_unsubscribe(body)[0]))
-        elif kind == packets.PUBACK:
-            raise Malformed("PUBACK for nothing")
-        else:
-            return False
-        return True
-
-    def _register_publish(self, registrant: Registrant, first: int, body: bytes) -> None:
-        topic, packet_id, payload = packets.read_publish(first, body)
-        if packet_id:
-            self.send(packets.puback(packet_id))
-        self.send(packets.publish(*respond(registrant, topic, payload)))
-
     def _connect(self, connect: packets.Connect) -> None:
         code = self._connect_code(connect)
         if code != packets.ACCEPTED:
             self.send(packets.connack(code))
             self.close()
             return
-        self.keep_alive = connect.keep_alive * 1.5 if connect.keep_alive else float("inf")
-        if self._registrant is not None:
-            self.send(packets.connack(packets.ACCEPTED))
-            return
         assert self.identity is not None
         self._will = connect.will
+        self.keep_alive = connect.keep_alive * 1.5 if connect.keep_alive else float("inf")
         base = f"devices/{self.identity.client_id.replace('/', '/modules/', 1)}/messages/events"
         self._events_topic = base.encode()
         self.session, present = self._hub.sessions.open(
@@ -215,9 +182,6 @@ class DeviceConnection(asyncio.Protocol):
     def _connect_code(self, connect: packets.Connect) -> int:
         if connect.level != 4:
             return packets.BAD_PROTOCOL
-        scope = scope_of(connect.username, connect.client_id)
-        if scope is not None:
-            return self._admit(scope, connect)
         device_id, _, module_id = connect.client_id.partition("/")
         if not device_id:
             return packets.BAD_CLIENT_ID
@@ -237,18 +201,6 @@ class DeviceConnection(asyncio.Protocol):
             logger.info("%s refused: %s", connect.client_id[:260], fault)
             return packets.NOT_AUTHORIZED
         self._hub.set_model(self.identity, dict(parse_qsl(query)).get("model-id", ""))
-        return packets.ACCEPTED
-
-    def _admit(self, scope: str, connect: packets.Connect) -> int:
-        """Let somebody in who wants to register with the provisioning service."""
-        service = self._hub.provisioning
-        try:
-            if scope != service.scope:
-                raise HubFault(404, "NotFound", "there is no such id scope")
-            self._registrant = service.admit(connect.client_id, connect.password, self._chain())
-        except HubFault as fault:
-            logger.info("registration of %s refused: %s", connect.client_id[:140], fault)
-            return packets.NOT_AUTHORIZED
         return packets.ACCEPTED
 
     def _chain(self) -> tuple[bytes, ...]:

@@ -12,7 +12,6 @@ from edgekit_sim.iothub.rest import (
     identities,
     jobs,
     messages,
-    provisioning,
     twins,
     uploads,
     websocket,
@@ -32,12 +31,10 @@ def make_application(hub: Hub, nodes: Nodes) -> web.Application:
         identities,
         messages,
         uploads,
-        provisioning,
         jobs,
         digitaltwins,
         edgekit,
         websocket,
-        provisioning,
     ):
         application.add_routes(part.routes)
     return application

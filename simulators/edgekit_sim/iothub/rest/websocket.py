@@ -1,14 +1,17 @@
 """MQTT and AMQP over WebSocket: the same connections, in binary frames."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import WSMsgType, web
 
-from edgekit_sim.iothub.mqtt.connection import PACKET_LIMIT, DeviceConnection
-from edgekit_sim.iothub.rest.requests import NODES, hub_of
+from edgekit_sim.iothub.mqtt.connection import PACKET_LIMIT
+from edgekit_sim.iothub.rest.requests import NODES
 
 AMQP = "AMQPWSB10"
+# makes the protocol for a client that speaks MQTT, whichever service it is for
+MQTT: web.AppKey[Callable[[], asyncio.Protocol]] = web.AppKey("mqtt")
 PAUSE, RESUME = 256 * 1024, 64 * 1024  # bytes that wait when a connection holds back, goes on
 
 routes = web.RouteTableDef()
@@ -73,7 +76,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     """Serve one client, MQTT or AMQP by the subprotocol it asks for."""
     asked = request.headers.get("Sec-WebSocket-Protocol", "")
     amqp = AMQP in asked
-    connection = request.app[NODES].connection() if amqp else DeviceConnection(hub_of(request))
+    connection = request.app[NODES].connection() if amqp else request.app[MQTT]()
     socket = web.WebSocketResponse(protocols=(AMQP if amqp else "mqtt",), max_msg_size=PACKET_LIMIT)
     await socket.prepare(request)
     frames = _Frames(socket, request, connection)
