@@ -87,6 +87,11 @@ def _print_text(description: dict[str, Any]) -> None:
         f"  HostName={description['hostname']};DeviceId=...;SharedAccessKey=..."
         f";GatewayHostName={address}"
     )
+    click.echo(
+        "Provisioning service, for its service client; devices register at the address above:"
+    )
+    click.echo(f"  {description['dps_service_connection_string']}")
+    click.echo(f"  id scope {description['dps_id_scope']}")
     click.echo(f"State: {description['state_dir']}")
     if "websocket" not in ports:
         say("MQTT over WebSocket is off: port 443 is in use or needs more rights.")

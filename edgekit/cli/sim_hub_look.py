@@ -125,7 +125,13 @@ def create(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Register a device, and write its connection string to a file."""
+    """Register a device, and write its connection string to a file.
+
+    \b
+    Examples:
+      edgekit sim hub device create d1 -o d1.connection
+      edgekit sim hub device create d2 --edge --tag site=a --tag line=7
+    """
     patch = dict(_tag(tag) for tag in tags)
     hub = _hub(state)
     hub.create_device(name, edge=edge)
@@ -170,7 +176,13 @@ def _private_opener() -> Callable[[str, int], int]:
 @state_option
 @json_option
 def list_devices(state: Path, as_json: bool) -> None:
-    """List the devices of a running hub."""
+    """List the devices of a running hub.
+
+    \b
+    Examples:
+      edgekit sim hub device list
+      edgekit sim hub device list --json
+    """
     hub = _hub(state)
     twins = hub.request("POST", "/devices/query", {"query": "SELECT * FROM devices"})
     rows = [

@@ -27,18 +27,20 @@ def check_program(program: Program, board: Board) -> None:
     layers = sum(isinstance(step, isa.Layer) for step in program.instructions)
     if len(program.traces) != layers:
         raise IsaError(f"{layers} layer instructions, {len(program.traces)} traces")
-    streamed = program.resident
+    streamed = loaded = program.resident
     for index, step in enumerate(program.instructions):
         if isinstance(step, isa.Load):
             streamed += step.count
-        for problem in _problems(step, program, board):
+            loaded = max(loaded, step.weights + step.count)
+        for problem in _problems(step, program, board, loaded):
             raise IsaError(f"instruction {index} ({step.NAME}): {problem}")
     if streamed > len(program.weights):
         raise IsaError("the weight stream ends before its last LOAD")
     _check_placements(program, board)
 
 
-def _problems(step: isa.Instruction, program: Program, board: Board) -> Iterator[str]:
+def _problems(step: isa.Instruction, program: Program, board: Board, loaded: int) -> Iterator[str]:
+    """What is wrong with an instruction before which `loaded` weight words have been filled."""
     memory = board.memory
     if isinstance(step, isa.Load) and step.weights + step.count > memory.weight_words:
         yield "it writes beyond weight memory"
@@ -47,8 +49,8 @@ def _problems(step: isa.Instruction, program: Program, board: Board) -> Iterator
     yield from _outside(step, board)
     yield from _windows(step, board)
     if isinstance(step, isa.Conv | isa.Pack | isa.Depthwise):
-        if step.weights + step.out_granules * step.steps > memory.weight_words:
-            yield "it reads beyond weight memory"
+        if step.weights + step.out_granules * step.steps > loaded:
+            yield "it reads weights that nothing has loaded"
         yield from _sums(step, board)
     elif step.pool:
         yield "only sums are pooled"
