@@ -12,7 +12,7 @@ TARGET = Path(__file__).with_name("commands.md")
 
 def reference() -> str:
     """The whole reference page, Markdown."""
-    pages = _pages(edgekit, click.Context(edgekit, info_name="edgekit"))
+    pages = _pages(edgekit, click.Context(edgekit, info_name="edgekit", **edgekit.context_settings))
     return "# Commands\n\nMade from the commands' own help by `make docs`.\n\n" + "\n".join(pages)
 
 

@@ -32,7 +32,7 @@ def _shown_commands() -> Iterator[tuple[str, str]]:
 def test_a_shown_command_is_one_the_command_takes(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = edgekit
-    context = click.Context(edgekit, info_name="edgekit")
+    context = click.Context(edgekit, info_name="edgekit", **edgekit.context_settings)
     while True:
         _, words, _ = command.make_parser(context).parse_args(words)
         if not (isinstance(command, click.Group) and words):

@@ -114,6 +114,10 @@ class HubClient:
         document = {"deviceId": device_id, "capabilities": {"iotEdge": edge}}
         self.request("PUT", f"/devices/{quote(device_id, safe='')}", document)
 
+    def create_consumer_group(self, name: str) -> None:
+        """Make a consumer group for readers of the events, if it is not there."""
+        self.request("PUT", f"/edgekit/consumer-groups/{quote(name, safe='')}")
+
     def device_connection_string(self, device_id: str, module_id: str = "") -> str:
         """The connection string of a registered device or module, with `GatewayHostName`."""
         path = f"/devices/{quote(device_id, safe='')}"
