@@ -14,8 +14,10 @@ from edgekit_sim.lifeline import Lifeline, containers_of, processes_of
 SIMULATORS = str(Path(__file__).parents[2] / "simulators")
 
 OWNER = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from edgekit_sim.lifeline import Lifeline
+# a shell starts what it runs in the background with SIGINT ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Lifeline("outer") as outer:
     with Lifeline("inner") as inner:
         for line in (outer, inner):
