@@ -57,7 +57,7 @@ class AzureHub:
             from azure.iot.hub import IoTHubConfigurationManager
         except ImportError as error:
             raise HubError(
-                "azure-iot-hub is not installed", "pip install 'edgekit[azure]'"
+                f"azure-iot-hub does not import: {error}", "pip install 'edgekit[azure]'"
             ) from error
         try:
             # its protocol client reaches all REST calls; the registry's would bring AMQP along

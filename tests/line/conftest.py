@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekit_sim.demo.line import cache_folder
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -12,4 +14,10 @@ ROOT = Path(__file__).parents[2]
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a user in an empty folder, with the caches of this one."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEKIT_")}
-    return {**kept, "EDGEKIT_WORKSPACE": str(tmp_path / "workspace")}
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    downloads = cache_folder()
+    for name, target in (("cache", downloads), ("locks", downloads / "locks")):
+        target.mkdir(parents=True, exist_ok=True)
+        (workspace / name).symlink_to(target)
+    return {**kept, "EDGEKIT_WORKSPACE": str(workspace)}
