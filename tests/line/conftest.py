@@ -7,8 +7,6 @@ import pytest
 
 from edgekit_sim.demo.line import cache_folder
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
