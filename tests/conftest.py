@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def _debian_mirror_answers() -> bool:
         return False
 
 
+def _opens_port_443() -> bool:
+    # the SDKs know no other port for WebSocket, uploads and calls between modules
+    try:
+        with socket.create_server(("127.0.0.1", 443)):
+            return True
+    except PermissionError:
+        return False
+    except OSError:  # taken there, so it may be opened elsewhere
+        return True
+
+
 def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
@@ -62,6 +74,7 @@ SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
     "dpkg": (_on_path("dpkg"), "use a Debian machine"),
     "docker-registry": (_on_path("docker-registry"), "apt install docker-registry"),
+    "port-443": (_opens_port_443, "run as root, or sysctl net.ipv4.ip_unprivileged_port_start=443"),
     "postgresql": (_postgresql_is_here, "apt install postgresql"),
     "gpgv": (_on_path("gpgv"), "apt install gpgv debian-archive-keyring"),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping
@@ -95,9 +96,11 @@ def build(
 def _arguments(top: str, files: list[str], parameters: Mapping[str, int]) -> list[str]:
     options = ["--cc", "--exe", "--build", "-O3", "--x-assign", "fast", "--noassert"]
     options += ["-Wno-fatal", "-CFLAGS", "-std=c++17", "--Mdir", "obj", "--prefix", "Vdut"]
-    # The wheel's makefile does not know how its compiler takes precompiled headers. Optimizing more
-    # costs a build more time than the runs of a day win.
+    # The wheel's makefile does not know how its compiler takes precompiled headers, and calls a
+    # `python` that few systems have. Optimizing more costs a build more time than the runs of a
+    # day win.
     make = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1"
+    make += f" PYTHON3={sys.executable}"
     options += ["-MAKEFLAGS", make]
     options += [f"-G{name}={value}" for name, value in sorted(parameters.items())]
     return [

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def runner(tmp_path_factory):
     patch.setenv("PATH", f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}")
     # the host's Python takes most of the time, so the compiler need not
     quick = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
-    patch.setenv("MAKEFLAGS", f"CFG_CXXFLAGS_PCH_I=-include {quick}")
+    patch.setenv("MAKEFLAGS", f"CFG_CXXFLAGS_PCH_I=-include {quick} PYTHON3={sys.executable}")
     runner = get_runner("verilator")
     runner.build(
         sources=files,

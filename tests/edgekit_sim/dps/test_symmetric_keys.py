@@ -81,6 +81,7 @@ def test_asynchronous_clients(iothub: HubHandle, enroll: Enroll) -> None:
     assert [e["body"] for e in iothub.events() if e["deviceId"] == "aio-1"] == ["async"]
 
 
+@pytest.mark.needs("port-443")
 def test_over_websocket(enroll: Enroll, provisioning: Any) -> None:
     result = provisioning("ws-1", enroll("ws-1"), websockets=True).register()
     assert result.status == "assigned"

@@ -22,6 +22,8 @@ from edgekit_sim.dps.certificates import leads_to
 from edgekit_sim.iothub.handle import HubHandle
 from tests.edgekit_sim.dps.clients import end
 
+WEBSOCKETS = [False, pytest.param(True, marks=pytest.mark.needs("port-443"))]
+
 HOUR = datetime.timedelta(hours=1)
 
 
@@ -112,7 +114,7 @@ def send(folder: Path, result: Any, issued: Issued, text: str) -> None:
     client.shutdown()
 
 
-@pytest.mark.parametrize("websockets", [False, True])
+@pytest.mark.parametrize("websockets", WEBSOCKETS)
 def test_an_enrolled_certificate(
     iothub: HubHandle, dps: Any, register: Register, tmp_path: Path, websockets: bool
 ) -> None:

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgekit_sim.iothub.handle import HubHandle
 
+WEBSOCKETS = [False, pytest.param(True, marks=pytest.mark.needs("port-443"))]
+
 
 def self_signed(folder: Path, name: str) -> tuple[X509, str]:
     """Credentials for the SDK, and the certificate's SHA-256 thumbprint."""
@@ -55,7 +57,7 @@ def register(iothub: HubHandle, device_id: str, thumbprint: str) -> None:
     iothub.request("PUT", f"/devices/{device_id}", {"authentication": authentication})
 
 
-@pytest.mark.parametrize("websockets", [False, True])
+@pytest.mark.parametrize("websockets", WEBSOCKETS)
 def test_a_thumbprint_opens(iothub: HubHandle, tmp_path: Path, websockets: bool) -> None:
     device_id = f"x509-{websockets}"
     credentials, thumbprint = self_signed(tmp_path, device_id)

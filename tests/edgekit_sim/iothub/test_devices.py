@@ -133,6 +133,7 @@ def test_a_second_connection_takes_over(iothub: HubHandle, connect: Any) -> None
     assert [event["body"] for event in sent_by(iothub, "twice")] == ["still here"]
 
 
+@pytest.mark.needs("port-443")
 def test_websocket(iothub: HubHandle, connect: Any) -> None:
     connect("ws", websockets=True).send_message("over port 443")
     assert [event["body"] for event in sent_by(iothub, "ws")] == ["over port 443"]

@@ -125,6 +125,7 @@ def test_an_asynchronous_consumer(iothub: HubHandle, connect: Any) -> None:
     assert "for aio" in asyncio.run(run())
 
 
+@pytest.mark.needs("port-443")
 def test_over_websocket(iothub: HubHandle, connect: Any) -> None:
     connect("eh-6").send_message("by websocket")
     client = consumer(iothub, transport_type=TransportType.AmqpOverWebsocket, socket_timeout=1)

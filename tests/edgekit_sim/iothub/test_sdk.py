@@ -145,6 +145,7 @@ def edge(iothub: HubHandle, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server.server_close()
 
 
+@pytest.mark.needs("port-443")
 @pytest.mark.usefixtures("edge")
 def test_a_module_of_an_edge_device(iothub: HubHandle, connect: Any) -> None:
     client = IoTHubModuleClient.create_from_edge_environment()

@@ -54,6 +54,7 @@ def client_of(hub: HubHandle) -> Any:
     )
 
 
+@pytest.mark.needs("port-443")
 def test_an_upload_from_begin_to_end(storing: HubHandle) -> None:
     client = client_of(storing)
     info = client.get_storage_info_for_blob("log.txt")

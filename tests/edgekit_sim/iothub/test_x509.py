@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from edgekit_sim.iothub.handle import HubHandle
 from tests.edgekit_sim.iothub.certificates import Pair, issue, pem, private
 
+WEBSOCKETS = [False, pytest.param(True, marks=pytest.mark.needs("port-443"))]
+
 
 def client(
     iothub: HubHandle,
@@ -43,7 +45,7 @@ def refused(device: Any) -> bool:
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()])
-@pytest.mark.parametrize("websockets", [False, True])
+@pytest.mark.parametrize("websockets", WEBSOCKETS)
 def test_by_thumbprint(
     iothub: HubHandle, registry: Any, tmp_path: Path, algorithm: Any, websockets: bool
 ) -> None:
