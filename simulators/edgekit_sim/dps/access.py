@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from edgekit_sim.dps import errors
 from edgekit_sim.dps.errors import ProvisioningFault
-from edgekit_sim.iothub import tokens
+from edgekit_sim.iothub import access, tokens
+from edgekit_sim.iothub.access import Policy
 from edgekit_sim.iothub.store import Store
 
 SERVICE_CONFIG = "ServiceConfig"
@@ -25,33 +25,9 @@ POLICIES: dict[str, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Policy:
-    """A shared access policy.
-
-    Attributes:
-        name: what `skn` in a token says.
-        rights: what its tokens allow.
-        keys: primary and secondary key, base64.
-    """
-
-    name: str
-    rights: frozenset[str]
-    keys: tuple[str, str]
-
-
 def load_policies(store: Store) -> dict[str, Policy]:
-    """The policies with the keys the store keeps; made and stored at first start."""
-    kept = dict(store.read("SELECT name, value FROM settings WHERE name LIKE 'dps/policy/%'"))
-    policies = {}
-    for name, rights in POLICIES.items():
-        text = kept.get(f"dps/policy/{name}")
-        if text is None:
-            text = f"{tokens.new_key()} {tokens.new_key()}"
-            store.write("INSERT INTO settings VALUES (?,?)", (f"dps/policy/{name}", text))
-        primary, secondary = text.split()
-        policies[name] = Policy(name, rights, (primary, secondary))
-    return policies
+    """The service's policies with the keys the store keeps; made and stored at first start."""
+    return access.load_policies(store, POLICIES, "dps/policy/")
 
 
 def check_service(

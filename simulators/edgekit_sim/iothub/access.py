@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgekit_sim.iothub import tokens
@@ -43,15 +43,23 @@ class Policy:
     keys: tuple[str, str]
 
 
-def load_policies(store: Store) -> dict[str, Policy]:
-    """The hub's policies with the keys the store keeps; made and stored at first start."""
-    kept = dict(store.read("SELECT name, value FROM settings WHERE name LIKE 'policy/%'"))
+def load_policies(
+    store: Store, rights_of: Mapping[str, frozenset[str]] = POLICIES, place: str = "policy/"
+) -> dict[str, Policy]:
+    """A service's policies with the keys the store keeps; made and stored at first start.
+
+    Args:
+        store: keeps the keys among its settings.
+        rights_of: the policies' names and rights; the hub's by default.
+        place: what the settings' names begin with.
+    """
+    kept = dict(store.read("SELECT name, value FROM settings"))
     policies = {}
-    for name, rights in POLICIES.items():
-        text = kept.get(f"policy/{name}")
+    for name, rights in rights_of.items():
+        text = kept.get(f"{place}{name}")
         if text is None:
             text = f"{tokens.new_key()} {tokens.new_key()}"
-            store.write("INSERT INTO settings VALUES (?,?)", (f"policy/{name}", text))
+            store.write("INSERT INTO settings VALUES (?,?)", (f"{place}{name}", text))
         primary, secondary = text.split()
         policies[name] = Policy(name, rights, (primary, secondary))
     return policies
