@@ -92,7 +92,9 @@ def _find(sdist: PureSdist) -> str:
     """Where pip's own indexes have the source: it says so of the links that it passes over.
 
     pip offers no way to fetch a source distribution without running its build, but told to take
-    wheels only, it lists every source it skips with its address and digest.
+    wheels only, it lists every source it skips with its address. Whether the digest stands behind
+    the address depends on the form the index answers in (HTML or JSON), so the address alone is
+    read here, and whoever fetches it checks the digest.
     """
     with tempfile.TemporaryDirectory(prefix="edgekit-sdist-") as folder:
         answer = subprocess.run(
@@ -106,15 +108,26 @@ def _find(sdist: PureSdist) -> str:
             timeout=300,
             check=False,
         )
-    pattern = rf"Skipping link: [^\n]*?(\S+)#sha256={sdist.sha256}"
-    found = re.search(pattern, answer.stdout)
-    if not found:
+    found = skipped_source(sdist, answer.stdout)
+    if found is None:
         raise ImageError(
             f"pip's indexes do not have {sdist.name} {sdist.version}, which the Azure SDK needs",
             "look at the output of: pip download --no-deps --only-binary=:all: -vv"
             f" {sdist.name}=={sdist.version}",
         )
-    return found[1]
+    return found
+
+
+def skipped_source(sdist: PureSdist, output: str) -> str | None:
+    """The address of a source that pip says it skipped, without a digest; None where it says none.
+
+    Args:
+        sdist: the source sought.
+        output: what `pip download -vv --only-binary=:all:` printed.
+    """
+    archive = re.escape(f"/{sdist.name}-{sdist.version}.tar.gz")
+    found = re.search(rf"Skipping link: .*?(\S+{archive})(?=[#\s]|$)", output, re.MULTILINE)
+    return found[1] if found else None
 
 
 def make_wheel(data: bytes, sdist: PureSdist) -> bytes:

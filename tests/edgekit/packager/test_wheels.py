@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.errors import Corrupt, ImageError
 from edgekit.oci.descriptor import Platform
-from edgekit.packager.sdist import PureSdist, make_wheel
+from edgekit.packager.sdist import PureSdist, make_wheel, skipped_source
 from edgekit.packager.store import Store
 from edgekit.packager.wheels import (
     lock_wheels,
@@ -114,6 +114,20 @@ def test_it_is_the_same_each_time():
 def test_a_source_with_more_than_python_is_refused(name):
     with pytest.raises(Corrupt, match="not plain Python"):
         make_wheel(sdist(PURE | {name: b""}), SDIST)
+
+
+@pytest.mark.parametrize("digest", ["", "#sha256=0123", "#egg=x"])
+def test_the_index_may_or_may_not_name_the_digest_of_a_source(digest):
+    output = "".join(
+        f"  Skipping link: No sources permitted for pure-thing: https://index.example/f8/{file}"
+        f"{digest} (from https://index.example/simple/pure-thing/) (requires-python:>=3.7)\n"
+        for file in ("pure-thing-1.0.1.tar.gz", "pure-thing-1.0.tar.gz", "pure-thing-1.1.tar.gz")
+    )
+    assert skipped_source(SDIST, output) == "https://index.example/f8/pure-thing-1.0.tar.gz"
+
+
+def test_a_source_that_no_index_has():
+    assert skipped_source(SDIST, "Looking in indexes: https://index.example/simple\n") is None
 
 
 @pytest.fixture
