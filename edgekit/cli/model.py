@@ -40,6 +40,8 @@ def model() -> None:
 @click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
 @click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
 @click.option("--framework", default="onnx", show_default=True, help="What the file is for.")
+@click.option("--score", type=FILE, help="A script that loads it: init() and run(data).")
+@click.option("--requirements", type=FILE, help="A requirements.txt of what the script imports.")
 @json_option
 def register(
     path: Path,
@@ -47,25 +49,38 @@ def register(
     tags: Sequence[str],
     properties: Sequence[str],
     framework: str,
+    score: Path | None,
+    requirements: Path | None,
     as_json: bool,
 ) -> None:
     """Store the model file PATH as the next version of a name.
 
-    An ONNX file is checked, and its inputs and outputs are read; a file of another framework is
-    stored as it is.
+    An ONNX file is checked, its inputs and outputs are read, and weights that it keeps in files
+    beside it are stored with it. A file of another framework is stored as it is, with the script
+    that loads it.
 
     \b
     Examples:
       edgekit model register digits.onnx --name digits
       edgekit model register digits.onnx --name digits --tag stage=trial --property data=uci
+      edgekit model register model.pkl --name trees --framework sklearn \\
+          --score score.py --requirements requirements.txt
     """
     registered = open_registry(create=True).register(
-        path, name, tags=labels(tags), properties=labels(properties), framework=framework
+        path,
+        name,
+        tags=labels(tags),
+        properties=labels(properties),
+        framework=framework,
+        score=score,
+        requirements=requirements,
     )
     if as_json:
         print_json(registered.as_dict())
-    else:
-        click.echo(f"Registered {registered.ref}  {registered.digest}  {registered.size:,} bytes")
+        return
+    click.echo(f"Registered {registered.ref}  {registered.digest}  {registered.total_size:,} bytes")
+    for file in registered.files:
+        click.echo(f"  with {file.path} ({file.role}, {file.size:,} bytes)")
 
 
 @model.command(name="list")
@@ -133,7 +148,7 @@ def list_models(
                 (
                     str(version.ref),
                     " ".join(version.aliases),
-                    f"{version.size:,}",
+                    f"{version.total_size:,}",
                     version.digest.removeprefix("sha256:")[:12],
                     str(version.parent or ""),
                     joined(version.tags),
@@ -175,6 +190,7 @@ def show(ref: str, as_json: bool) -> None:
         ("Model", str(version.ref)),
         ("Digest", version.digest),
         ("Size", f"{version.size:,} bytes"),
+        *(("With", f"{file.path} ({file.role}, {file.size:,} bytes)") for file in version.files),
         ("Framework", version.framework),
         *(("Input", str(spec)) for spec in version.inputs),
         *(("Output", str(spec)) for spec in version.outputs),
@@ -392,6 +408,8 @@ def import_all(archive: Path, as_json: bool) -> None:
 def download(ref: str, output: Path | None, as_json: bool) -> None:
     """Copy a version's file out of the registry, verified.
 
+    What belongs to it is written beside it: weights in other files, the scoring script.
+
     \b
     Examples:
       edgekit model download digits -o digits.onnx
@@ -403,12 +421,23 @@ def download(ref: str, output: Path | None, as_json: bool) -> None:
     version = registry.get(ModelRef.parse(ref))
     target = output or Path()
     if target.is_dir():
-        target = target / f"{version.name}-{version.version}.{version.framework}"
-    registry.copy_model(version.ref, target)
+        suffix = Path(version.filename).suffix or f".{version.framework}"
+        target = target / f"{version.name}-{version.version}{suffix}"
+    written = registry.copy_model(version.ref, target)
     if as_json:
-        print_json({"ref": str(version.ref), "path": str(target), "digest": version.digest})
-    else:
-        click.echo(f"Wrote {target}  {version.digest}")
+        paths = [str(path) for path in written]
+        print_json(
+            {
+                "ref": str(version.ref),
+                "path": str(target),
+                "paths": paths,
+                "digest": version.digest,
+            }
+        )
+        return
+    for path in written[:-1]:
+        click.echo(f"Wrote {path}")
+    click.echo(f"Wrote {target}  {version.digest}")
 
 
 def _profiled(measured: Mapping[str, Any]) -> str:
