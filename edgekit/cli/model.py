@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgekit.cli.model_measure import profile, quantize
+from edgekit.cli.model_move import download, export_all, import_all, pull, push
 from edgekit.cli.output import json_option, print_json, print_table, say
 from edgekit.cli.registered import (
     FILE,
@@ -358,88 +359,6 @@ def gc(days: float, dry_run: bool, as_json: bool) -> None:
     )
 
 
-@model.command(name="export")
-@click.argument("archive", type=click.Path(dir_okay=False, path_type=Path))
-@json_option
-def export_all(archive: Path, as_json: bool) -> None:
-    """Write everything that is registered to one file.
-
-    Models with their files, tags, aliases and history; images and FPGA packages made from them.
-
-    \b
-    Examples:
-      edgekit model export registry.tar
-    """
-    count = open_registry().export_archive(archive)
-    if as_json:
-        print_json({"path": str(archive), "versions": count, "bytes": archive.stat().st_size})
-    else:
-        click.echo(f"Wrote {archive}  {count} versions  {archive.stat().st_size:,} bytes")
-
-
-@model.command(name="import")
-@click.argument("archive", type=FILE)
-@json_option
-def import_all(archive: Path, as_json: bool) -> None:
-    """Take in everything from such a file.
-
-    All of it or, where a model of the same name is here already or the file is damaged, nothing.
-
-    \b
-    Examples:
-      edgekit model import registry.tar
-    """
-    count = open_registry(create=True).import_archive(archive)
-    if as_json:
-        print_json({"path": str(archive), "versions": count})
-    else:
-        click.echo(f"Took in {count} versions from {archive}")
-
-
-@model.command()
-@click.argument("ref")
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    help="File or folder to write to.  [default: NAME-VERSION.onnx]",
-)
-@json_option
-def download(ref: str, output: Path | None, as_json: bool) -> None:
-    """Copy a version's file out of the registry, verified.
-
-    What belongs to it is written beside it: weights in other files, the scoring script.
-
-    \b
-    Examples:
-      edgekit model download digits -o digits.onnx
-      edgekit model download digits:1 -o models/
-    """
-    from edgekit.registry import ModelRef
-
-    registry = open_registry()
-    version = registry.get(ModelRef.parse(ref))
-    target = output or Path()
-    if target.is_dir():
-        suffix = Path(version.filename).suffix or f".{version.framework}"
-        target = target / f"{version.name}-{version.version}{suffix}"
-    written = registry.copy_model(version.ref, target)
-    if as_json:
-        paths = [str(path) for path in written]
-        print_json(
-            {
-                "ref": str(version.ref),
-                "path": str(target),
-                "paths": paths,
-                "digest": version.digest,
-            }
-        )
-        return
-    for path in written[:-1]:
-        click.echo(f"Wrote {path}")
-    click.echo(f"Wrote {target}  {version.digest}")
-
-
 def _profiled(measured: Mapping[str, Any]) -> str:
     return (
         f"{measured['p50'] * 1e6:,.0f} µs median, {measured['p99'] * 1e6:,.0f} µs 99% "
@@ -447,5 +366,5 @@ def _profiled(measured: Mapping[str, Any]) -> str:
     )
 
 
-model.add_command(quantize)
-model.add_command(profile)
+for _command in (download, export_all, import_all, profile, pull, push, quantize):
+    model.add_command(_command)

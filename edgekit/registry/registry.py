@@ -1,7 +1,8 @@
 """The registry: models in counted versions, and the images and FPGA packages made from them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from edgekit.registry.records import (
     GraphRecord,
     ImageRecord,
     Labels,
-    ModelFile,
     ModelRef,
     ModelVersion,
     ProfileRecord,
@@ -154,13 +154,23 @@ class Registry:
         path = local_model(self._blobs, version)
         return read_whole(path) if version.files_for("weights") else path.read_bytes()
 
-    def file(self, file: ModelFile) -> Path:
-        """A local copy of a file that a version has besides its model's, verified on this call.
+    def stored_file(self, digest: str) -> Path:
+        """A local file with a stored file's content, verified on this very call.
 
         Raises:
             RegistryError: it is missing or damaged.
         """
-        return self._blobs.path(file.digest)
+        return self._blobs.path(digest)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for files on their way in; gone when the block ends, swept where it is killed.
+
+        Raises:
+            RegistryError: it cannot be made.
+        """
+        with self._blobs.intake() as intake:
+            yield intake.folder
 
     def copy_model(self, ref: ModelRef, target: Path) -> tuple[Path, ...]:
         """Write a version's file to `target`, and what else it has beside it; all that was written.

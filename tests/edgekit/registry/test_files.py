@@ -164,7 +164,7 @@ def test_a_script_and_its_requirements_belong_to_the_version(
         ("score.py", "score"),
     ]
     (script,) = version.files_for("score")
-    assert registry.file(script).read_text() == SCORE
+    assert registry.stored_file(script.digest).read_text() == SCORE
 
 
 @pytest.mark.parametrize(
