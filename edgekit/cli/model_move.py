@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.image_trust import PLAIN_HTTP
+from edgekit.cli.image_named import PLAIN_HTTP
 from edgekit.cli.output import json_option, print_json, progress, say
 from edgekit.cli.registered import FILE, open_registry
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from edgekit.errors import Corrupt, OciError, RegistryError
 from edgekit.oci.blobs import Blobs
-from edgekit.oci.client import Advance, RegistryClient
+from edgekit.oci.client import RegistryClient
 from edgekit.oci.descriptor import (
     MANIFEST,
     MANIFEST_LIMIT,
@@ -29,6 +29,7 @@ from edgekit.oci.descriptor import (
     parse_json,
 )
 from edgekit.oci.reference import Reference
+from edgekit.oci.upload import Advance
 from edgekit.registry.records import ModelRef, ModelVersion, check_path
 from edgekit.registry.registry import Registry
 
