@@ -255,7 +255,7 @@ def _files(layers: Sequence[Descriptor], shown: str) -> dict[str, Descriptor]:
     for layer in layers:
         if not layer.media_type.endswith(".raw"):
             raise Corrupt(
-                f"{shown} has a layer of type {layer.media_type[:100]}, and only raw ones can be read",
+                f"{shown} has a layer of type {layer.media_type[:100]}, and only raw ones are read",
                 "push it with a tool that writes raw layers: modctl build --raw",
             )
         path = layer.annotations.get(FILEPATH, "")

@@ -12,11 +12,18 @@ CONTENT = b"weights"
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture(params=["folder", "object store"])
+@pytest.fixture(
+    params=["folder", "memory", "s3", pytest.param("azure", marks=pytest.mark.needs("azurite"))]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    """A store in a folder, and one behind fsspec's in-memory file system."""
-    folder = (tmp_path / "blobs").as_uri()
-    url = folder if request.param == "folder" else f"memory://{uuid.uuid4()}/blobs"
+    """A store in a folder, in memory, in S3 and in Azure Blob Storage."""
+    match request.param:
+        case "folder":
+            url = (tmp_path / "blobs").as_uri()
+        case "memory":
+            url = f"memory://{uuid.uuid4()}/blobs"
+        case name:
+            url = request.getfixturevalue(f"{name}_blobs")
     return BlobStore(url, tmp_path / "cache")
 
 
