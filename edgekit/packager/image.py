@@ -29,7 +29,7 @@ from edgekit.packager.recipes import (
     PackagedModel,
     Recipe,
 )
-from edgekit.packager.store import Progress, Store
+from edgekit.packager.store import Progress, Store, sweep_unfinished
 from edgekit.packager.wheels import (
     Wheel,
     WheelLayer,
@@ -97,6 +97,8 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(make, needed))
+    if not all(cached for _layers, cached in made.values()):
+        sweep_unfinished(store)
     manifests = []
     for platform in plan.platforms:
         named = [
