@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
 
 from edgekit.errors import RegistryError
 from edgekit.registry.database import explained
@@ -26,6 +28,7 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _ALGORITHM = "sha256"
 _INCOMING = "incoming"
+_FILE_URL = "file://"
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,19 @@ class BlobStore:
     """
 
     def __init__(self, url: str, cache: Path) -> None:
-        import fsspec
-
-        with explained(f"the blob store {_safe(url)}"):
-            try:
-                self._fs, self._root = fsspec.core.url_to_fs(url)
-            except (ValueError, ImportError) as error:
-                raise RegistryError(
-                    f"the blob store {_safe(url)} cannot be opened: {error}",
-                    hint="set blobs in workspace.toml to a folder or a URL that fsspec knows",
-                ) from error
         self._url = _safe(url)
-        self._local = "file" in _protocols(self._fs)
         self._cache = cache / "blobs"
+        self._local = url.startswith(_FILE_URL)
+        if self._local:
+            # without fsspec, which takes longer to import than most commands need a folder for
+            self._root = unquote(url.removeprefix(_FILE_URL))
+        else:
+            self._fs, self._root = _opened(url)
+
+    @cached_property
+    def _fs(self) -> Any:
+        """The file system that holds the blobs; a folder's is opened when it is first asked."""
+        return _opened("file://")[0]
 
     @contextmanager
     def incoming(self, source: Path) -> Iterator[Incoming]:
@@ -223,6 +226,21 @@ class BlobStore:
         )
 
 
+def _opened(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it."""
+    import fsspec
+
+    with explained(f"the blob store {_safe(url)}"):
+        try:
+            filesystem, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise RegistryError(
+                f"the blob store {_safe(url)} cannot be opened: {error}",
+                hint="set blobs in workspace.toml to a folder or a URL that fsspec knows",
+            ) from error
+    return filesystem, str(root)
+
+
 def copy_verified(source: Path, target: Path, digest: str) -> None:
     """Copy a blob to `target` by a temporary name; the copy is what the digest says.
 
@@ -272,11 +290,6 @@ def _sync_folder(folder: Path) -> None:
 def _hex(digest: str) -> str:
     check_digest(digest)
     return digest.partition(":")[2]
-
-
-def _protocols(filesystem: Any) -> tuple[str, ...]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 def _safe(url: str) -> str:

@@ -40,6 +40,15 @@ def test_what_is_put_is_found_under_its_sha256(store: BlobStore, source: Path) -
     assert store.digests() == {DIGEST: len(CONTENT)}
 
 
+def test_a_folder_whose_name_a_url_must_escape_is_that_folder(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "my models, 100%"
+    store = BlobStore(folder.as_uri(), tmp_path / "cache")
+    add(store, source)
+
+    assert store.path(DIGEST).is_relative_to(folder)
+    assert list(store.digests()) == [DIGEST]
+
+
 def test_the_same_content_is_kept_once(store: BlobStore, source: Path) -> None:
     add(store, source)
     add(store, source)
