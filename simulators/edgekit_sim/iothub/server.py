@@ -32,6 +32,7 @@ from edgekit_sim.iothub.listeners import (
     WEBSOCKET_PORT,
     Sockets,
     open_sockets,
+    raise_descriptor_limit,
 )
 from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
@@ -223,6 +224,7 @@ async def serve(
     Raises:
         SimulatorError: it cannot start, or had to stop by itself.
     """
+    raise_descriptor_limit()
     async with Server(settings) as server:
         description = server.describe()
         with _published(description):
