@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import sqlite3
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
@@ -225,11 +226,19 @@ async def serve(
         SimulatorError: it cannot start, or had to stop by itself.
     """
     raise_descriptor_limit()
-    async with Server(settings) as server:
-        description = server.describe()
-        with _published(description):
-            ready(description)
-            await _until(stop, server)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(Server(settings))
+            description = server.describe()
+            stack.enter_context(_published(description))
+        except (OSError, sqlite3.Error) as error:
+            raise SimulatorError(
+                f"the hub's state in {settings.state or 'a temporary folder'} cannot be read or"
+                f" written: {error}",
+                "free space there or name another folder with --state",
+            ) from error
+        ready(description)
+        await _until(stop, server)
 
 
 @contextlib.contextmanager
