@@ -66,6 +66,8 @@ class Device:
             self._report(writer)
             while True:
                 self._packet(writer, *await _read(reader))
+                if writer.is_closing():
+                    raise ConnectionResetError
                 await writer.drain()
         finally:
             writer.close()

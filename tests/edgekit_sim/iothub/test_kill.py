@@ -51,6 +51,7 @@ def load(hub: HubHandle) -> Iterator[Callable[[], dict[str, Any]]]:
         process.communicate()
 
 
+@pytest.mark.timeout(120 + 20 * KILLS)
 def test_kill_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     chosen = random.Random(KILLS)
     with start_hub(tmp_path / "hub") as hub, load(hub) as end:
