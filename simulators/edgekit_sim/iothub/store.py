@@ -40,10 +40,18 @@ CREATE TABLE IF NOT EXISTS events (
     enqueued INTEGER NOT NULL, device_id TEXT NOT NULL, module_id TEXT NOT NULL,
     source TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS events_by_partition ON events (partition, offset);
+CREATE TABLE IF NOT EXISTS streams (
+    stream TEXT NOT NULL, sequence INTEGER NOT NULL, partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL, enqueued INTEGER NOT NULL, device_id TEXT NOT NULL,
+    module_id TEXT NOT NULL, source TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS streams_by_sequence ON streams (stream, sequence);
+CREATE INDEX IF NOT EXISTS streams_by_partition ON streams (stream, partition, offset);
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, partition INTEGER NOT NULL,
+    enqueued INTEGER NOT NULL, device_id TEXT NOT NULL, module_id TEXT NOT NULL,
+    source TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL, blob TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS outbox_by_blob ON outbox (endpoint, blob, partition, id);
 """
-INSERT_EVENT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)"
-
-EventRow = tuple[int, int, int, int, str, str, str, str, bytes]
 
 
 class Acknowledges(Protocol):
@@ -61,12 +69,12 @@ class _Group:
     """What is written in one transaction, and who waits for it."""
 
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
-    events: list[EventRow] = field(default_factory=list)
+    events: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     senders: list[tuple[Acknowledges, int]] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.statements or self.events or self.waiting)
+        return bool(self.statements or self.events or self.senders or self.waiting)
 
 
 class Store:
@@ -130,11 +138,17 @@ class Store:
         self._group.statements.append((sql, parameters))
         self._stir()
 
-    def append(self, row: EventRow, sender: Acknowledges | None = None, packet_id: int = 0) -> None:
-        """Queue an event; its sender, if it wants to know, is told when it is on disk."""
-        self._group.events.append(row)
-        if sender is not None:
-            self._group.senders.append((sender, packet_id))
+    def append(self, insert: str, row: tuple[Any, ...]) -> None:
+        """Queue an event: a row for a statement that inserts it."""
+        rows = self._group.events.get(insert)
+        if rows is None:
+            rows = self._group.events[insert] = []
+        rows.append(row)
+        self._stir()
+
+    def acknowledge(self, sender: Acknowledges, packet_id: int) -> None:
+        """Tell a sender when what has been queued so far is on disk."""
+        self._group.senders.append((sender, packet_id))
         self._stir()
 
     async def committed(self) -> None:
@@ -171,8 +185,8 @@ class Store:
         self._writer.execute("BEGIN IMMEDIATE")
         for sql, parameters in group.statements:
             self._writer.execute(sql, parameters)
-        if group.events:
-            self._writer.executemany(INSERT_EVENT, group.events)
+        for insert, rows in group.events.items():
+            self._writer.executemany(insert, rows)
         self._writer.execute("COMMIT")
 
     def _report(self, group: _Group, error: Exception | None) -> None:

@@ -253,9 +253,9 @@ class DeviceConnection(asyncio.Protocol):
         if not self._hub.quotas.takes_message(len(payload) + len(rest)):
             raise Malformed("more messages than the tier has in a day")
         if not packet_id:
-            self._hub.events.append(self.identity, properties, payload)
+            self._hub.router.telemetry(self.identity, properties, payload)
             return
-        self._hub.events.append(self.identity, properties, payload, self, packet_id)
+        self._hub.router.telemetry(self.identity, properties, payload, self, packet_id)
         self._unacknowledged += 1
         if self._unacknowledged > UNACKNOWLEDGED_LIMIT and not self._paused and self._transport:
             self._paused = True
