@@ -43,16 +43,23 @@ CREATE TABLE IF NOT EXISTS events (
     enqueued INTEGER NOT NULL, device_id TEXT NOT NULL, module_id TEXT NOT NULL,
     source TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS events_by_partition ON events (partition, offset);
+CREATE TABLE IF NOT EXISTS streams (
+    stream TEXT NOT NULL, sequence INTEGER NOT NULL, partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL, enqueued INTEGER NOT NULL, device_id TEXT NOT NULL,
+    module_id TEXT NOT NULL, source TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS streams_by_sequence ON streams (stream, sequence);
+CREATE INDEX IF NOT EXISTS streams_by_partition ON streams (stream, partition, offset);
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, partition INTEGER NOT NULL,
+    enqueued INTEGER NOT NULL, device_id TEXT NOT NULL, module_id TEXT NOT NULL,
+    source TEXT NOT NULL, properties TEXT NOT NULL, body BLOB NOT NULL, blob TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS outbox_by_blob ON outbox (endpoint, blob, partition, id);
 """
-INSERT_EVENT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)"
-
 # nothing of the transaction is on disk and the file is as it was: it may be tried again
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 RETRY_SECONDS = 0.5
 QUEUE_BYTES = 16 * 1024 * 1024  # of events, after which their senders have to wait
-EVENT_BYTES = 300  # what an event takes beside its body
-
-EventRow = tuple[int, int, int, int, str, str, str, str, bytes]
+EVENT_BYTES = 300  # what an event takes beside its body and properties
 
 
 class Acknowledges(Protocol):
@@ -70,14 +77,14 @@ class _Group:
     """What is written in one transaction, and who waits for it."""
 
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
-    events: list[EventRow] = field(default_factory=list)
+    events: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     senders: list[tuple[Acknowledges, int]] = field(default_factory=list)
     actions: list[Callable[[], object]] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
     size: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.statements or self.events or self.actions or self.waiting)
+        return bool(self.statements or self.events or self.senders or self.actions or self.waiting)
 
 
 class Store:
@@ -146,12 +153,18 @@ class Store:
         self._group.statements.append((sql, parameters))
         self._stir()
 
-    def append(self, row: EventRow, sender: Acknowledges | None = None, packet_id: int = 0) -> None:
-        """Queue an event; its sender, if it wants to know, is told when it is on disk."""
-        self._group.events.append(row)
-        self._group.size += len(row[-1]) + EVENT_BYTES
-        if sender is not None:
-            self._group.senders.append((sender, packet_id))
+    def append(self, insert: str, row: tuple[Any, ...]) -> None:
+        """Queue an event: a row for a statement that inserts it."""
+        rows = self._group.events.get(insert)
+        if rows is None:
+            rows = self._group.events[insert] = []
+        rows.append(row)
+        self._group.size += len(row[-1]) + len(row[-2]) + EVENT_BYTES
+        self._stir()
+
+    def acknowledge(self, sender: Acknowledges, packet_id: int) -> None:
+        """Tell a sender when what has been queued so far is on disk."""
+        self._group.senders.append((sender, packet_id))
         self._stir()
 
     @property
@@ -238,8 +251,8 @@ class Store:
         self._writer.execute("BEGIN IMMEDIATE")
         for sql, parameters in group.statements:
             self._writer.execute(sql, parameters)
-        if group.events:
-            self._writer.executemany(INSERT_EVENT, group.events)
+        for insert, rows in group.events.items():
+            self._writer.executemany(insert, rows)
         self._writer.execute("COMMIT")
 
     def _run_out(self, group: _Group, error: sqlite3.Error) -> None:

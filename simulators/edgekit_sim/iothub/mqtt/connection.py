@@ -253,10 +253,10 @@ class DeviceConnection(asyncio.Protocol):
         if not self._hub.quotas.takes_message(len(payload) + len(rest)):
             raise Malformed("more messages than the tier has in a day")
         if packet_id:
-            self._hub.events.append(self.identity, properties, payload, self, packet_id)
+            self._hub.router.telemetry(self.identity, properties, payload, self, packet_id)
             self._unacknowledged += 1
         else:
-            self._hub.events.append(self.identity, properties, payload)
+            self._hub.router.telemetry(self.identity, properties, payload)
         store = self._hub.store
         if (self._unacknowledged > UNACKNOWLEDGED_LIMIT or store.congested) and not self._paused:
             self._pause()
