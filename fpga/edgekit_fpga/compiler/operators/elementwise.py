@@ -6,7 +6,7 @@ import numpy as np
 
 from edgekit_fpga.arithmetic import Int8
 from edgekit_fpga.compiler import adds, ir, multiplies
-from edgekit_fpga.compiler.importer import Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
 from edgekit_fpga.compiler.tables import evaluate, requantize_table
 
 MAX_REPEAT = 255
