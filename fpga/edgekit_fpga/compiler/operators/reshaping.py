@@ -63,7 +63,8 @@ def transpose(b: Builder, node: Node) -> None:
         moves = [axis - 1 for axis in order[1:]]
         full = (*moves, *range(len(moves), 3))
         b.permuted[view] = (held, (full[0], full[1], full[2]))
-        b.postpone_quantized(node, held, view, shape, attributes)
+        # by the name it is read by: the tensor behind it may have another ONNX shape
+        b.postpone_quantized(node, b.real.get(name, name), view, shape, attributes)
 
 
 def _on_cpu(
