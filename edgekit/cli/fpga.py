@@ -160,7 +160,7 @@ def prove_(
 ) -> None:
     """Prove PACKAGE again from MODEL, then compare every layer with ONNX Runtime, bit by bit.
 
-    With --rtl N the NPU's Verilog is compared with the interpreter, layer by layer, as well.
+    With --rtl N the NPU's Verilog is held against both, layer by layer, as well.
 
     \b
     Examples:
@@ -168,20 +168,14 @@ def prove_(
       edgekit fpga prove digits.npu digits.int8.onnx --rtl 2
       edgekit fpga prove digits.npu digits.int8.onnx --input test.npz --json
     """
-    from edgekit_fpga import compare, compile_model, read_package
+    from edgekit_fpga import compile_model, read_package
+    from edgekit_fpga.proving import compare_all
 
     loaded, data = read_package(package), read_model(model)
     again = compile_model(data, loaded.board.name)
     inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
-    result = compare(loaded, data, inputs)
+    results = compare_all(loaded, data, inputs, rtl=rtl)
     same = again.to_bytes() == loaded.to_bytes()
-    results = {"interpreter-onnxruntime": result}
-    if rtl:
-        from edgekit_fpga import simulate
-
-        results["interpreter-rtl"] = simulate.compare(
-            loaded, {name: value[:rtl] for name, value in inputs.items()}
-        )
     wrong = any(result.mismatches for result in results.values()) or not same
     if as_json:
         print_json(
@@ -196,13 +190,10 @@ def prove_(
             }
         )
     else:
-        titles = {
-            "interpreter-onnxruntime": "Interpreter and ONNX Runtime",
-            "interpreter-rtl": "Interpreter and RTL",
-        }
         for pair, result in results.items():
             rows = [(name, size, bad) for name, (size, bad) in result.tensors.items()]
-            print_table(titles[pair], ("Tensor", "Compared", "Mismatches"), rows)
+            title = pair.replace("-", " and ")
+            print_table(title, ("Tensor", "Compared", "Mismatches"), rows)
             say(f"{result.compared:,} values compared, {result.mismatches:,} differ")
         say(
             "the package is what the model compiles to"
