@@ -14,6 +14,7 @@ from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.package import Package
 
 Int8 = NDArray[np.int8]
+PART = 32  # elements interpreted at once: memory must not grow with the batch
 
 
 class Backend(Protocol):
@@ -60,7 +61,13 @@ class Interpreter:
             board = package.board
             machine = Machine(package.program, board.array, board.memory.activation_granules)
             self._machines[package] = machine
-        return machine.run(stored, tuple(package.manifest["npu"]["outputs"])), ()
+        outputs = tuple(package.manifest["npu"]["outputs"])
+        batch = len(next(iter(stored.values())))
+        parts = [
+            machine.run({name: v[i : i + PART] for name, v in stored.items()}, outputs)
+            for i in range(0, batch, PART)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in outputs}, ()
 
     def close(self) -> None:
         """Forget the packages."""
