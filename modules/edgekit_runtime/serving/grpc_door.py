@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from edgekit_runtime.errors import (
     ModelNotFound,
@@ -96,8 +97,7 @@ def _handlers(
         name,
         {
             method: grpc.unary_unary_rpc_method_handler(
-                _guarded(function, service, method in OPEN),
-                request_deserializer=MESSAGES[f"{package}.{_request(method)}"].FromString,
+                _guarded(function, MESSAGES[f"{package}.{method}Request"], service, method in OPEN),
                 response_serializer=lambda message: message.SerializeToString(),
             )
             for method, function in methods.items()
@@ -105,14 +105,12 @@ def _handlers(
     )
 
 
-def _request(method: str) -> str:
-    return f"{method}Request"
+def _guarded(
+    function: Method, message: Any, service: Service, is_open: bool
+) -> Callable[..., Awaitable[Any]]:
+    """The method behind the token, its errors told as gRPC does; `message` is what it takes."""
 
-
-def _guarded(function: Method, service: Service, is_open: bool) -> Callable[..., Awaitable[Any]]:
-    """The method behind the token, its errors told as gRPC does."""
-
-    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def handle(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         metadata = {
             str(key): value
             for key, value in context.invocation_metadata() or ()
@@ -121,7 +119,9 @@ def _guarded(function: Method, service: Service, is_open: bool) -> Callable[...,
         try:
             if not is_open:
                 service.tokens.check(metadata.get("authorization", ""))
-            return await function(request, metadata)
+            return await function(message.FromString(request), metadata)
+        except DecodeError:
+            refusal = grpc.StatusCode.INVALID_ARGUMENT, f"this is no {message.DESCRIPTOR.name}"
         except ModuleError as error:
             code = next((code for kind, code in CODES if isinstance(error, kind)), None)
             if code is None:
