@@ -402,7 +402,7 @@ def read_model(model: str) -> bytes:
     """
     if named := registered(model):
         registry, ref = named
-        return registry.model_file(ref).read_bytes()
+        return registry.model_bytes(ref)
     try:
         return Path(model).read_bytes()
     except OSError as error:

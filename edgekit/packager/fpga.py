@@ -31,7 +31,7 @@ def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package
     """
     from edgekit_fpga import compile_model
 
-    package = compile_model(registry.model_file(ref).read_bytes(), board)
+    package = compile_model(registry.model_bytes(ref), board)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "package.npu"
         package.save(path)
