@@ -103,8 +103,19 @@ def _verilator_builds() -> bool:
     return True
 
 
+def _accel_client_imports() -> bool:
+    # it wants TensorFlow, so it has an environment of its own
+    python = os.environ.get("EDGEKIT_ACCEL_PYTHON", "")
+    command = [python, "-c", "from azureml.accel import PredictionClient"]
+    return bool(python) and subprocess.run(command, capture_output=True).returncode == 0
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
+    "azureml-accel-models": (
+        _accel_client_imports,
+        "set EDGEKIT_ACCEL_PYTHON to a Python with azureml-accel-models, tensorflow-serving-api",
+    ),
     "azurite": (_on_path(PROGRAM), "npm install -g azurite (needs Node.js 20)"),
     "debian-mirror": (_debian_mirror_answers, "set EDGEKIT_DEBIAN_MIRROR to a mirror in reach"),
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
