@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from edgekit.cli.output import json_option, print_json, print_table, progress, s
 
 if TYPE_CHECKING:
     from edgekit.oci.descriptor import Platform
-    from edgekit.packager.image import BuiltImage, PackagedModel
+    from edgekit.packager.image import BuiltImage
+    from edgekit.packager.recipes import PackagedModel
     from edgekit.registry import ModelRef, Registry
 
 
@@ -85,8 +87,9 @@ def build(
     """
     from edgekit.oci.reference import Reference
     from edgekit.packager.deliver import Output, host_platform, load, push_image, write
-    from edgekit.packager.image import DEFAULT_PLATFORMS, build_image, plan_image
+    from edgekit.packager.image import build_image
     from edgekit.packager.materials import LOCAL_BUILDER
+    from edgekit.packager.plan import DEFAULT_PLATFORMS, plan_image
     from edgekit.registry import Registry
     from edgekit.workspace import Workspace
 
@@ -257,7 +260,7 @@ def _platforms(texts: tuple[str, ...]) -> "tuple[Platform, ...]":
 
 def _packaged(registry: "Registry", model: str) -> "tuple[PackagedModel, ModelRef]":
     from edgekit.errors import ImageError
-    from edgekit.packager.image import PackagedModel
+    from edgekit.packager.recipes import PackagedModel
     from edgekit.registry import ModelRef, TensorSpec
 
     def plain(spec: TensorSpec) -> dict[str, Any]:
@@ -273,7 +276,7 @@ def _packaged(registry: "Registry", model: str) -> "tuple[PackagedModel, ModelRe
         version.name,
         version.version,
         version.digest,
-        registry.model_file(version.ref),
+        cache(lambda: registry.model_file(version.ref)),
         tuple(plain(spec) for spec in version.inputs),
         tuple(plain(spec) for spec in version.outputs),
         (str(version.parent),) if version.parent else (),

@@ -10,7 +10,9 @@ from edgekit.oci.client import RegistryClient
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import push
 from edgekit.packager.fpga import package_fpga
-from edgekit.packager.image import PackagedModel, build_image, plan_image
+from edgekit.packager.image import build_image
+from edgekit.packager.plan import plan_image
+from edgekit.packager.recipes import PackagedModel
 from edgekit.packager.store import Store
 from edgekit.quantize import compare, quantize
 from edgekit.registry import ModelVersion, Registry
