@@ -37,7 +37,7 @@ def quantized(
     registry: Registry, parent: ModelVersion, digits: Digits, folder: Path, watcher: Watcher
 ) -> tuple[ModelVersion, Accuracy]:
     """Quantize to int8 with the calibration split, judge on the test split, register the result."""
-    model = registry.model_file(parent.ref).read_bytes()
+    model = registry.model_bytes(parent.ref)
     with watcher.stage("quantize to int8"):
         with np.load(digits.calibration) as calibration:
             int8 = quantize(model, dict(calibration))
@@ -54,7 +54,7 @@ def quantized(
 
 def compiled(registry: Registry, int8: ModelVersion, digits: Digits, watcher: Watcher) -> Fpga:
     """Compile for the NPU, hold every layer against ONNX Runtime, keep the package."""
-    model = registry.model_file(int8.ref).read_bytes()
+    model = registry.model_bytes(int8.ref)
     with watcher.stage("compile for the NPU"):
         package, record = package_fpga(registry, int8.ref, BOARD)
     watcher.found(f"{record.cycles:,} cycles an image on {BOARD}")
