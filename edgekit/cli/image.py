@@ -3,6 +3,7 @@
 import click
 
 from edgekit.cli.image_build import build, push
+from edgekit.cli.image_delta import apply_delta, delta
 from edgekit.cli.image_move import bundle, copy, delete, unbundle
 from edgekit.cli.image_show import diff, list_images, show
 from edgekit.cli.image_trust import keygen, sbom, sign, verify
@@ -25,7 +26,7 @@ def image() -> None:
 
 
 for _command in (
-    *(build, bundle, copy, delete, diff, keygen, list_images),
+    *(apply_delta, build, bundle, copy, delete, delta, diff, keygen, list_images),
     *(push, sbom, show, sign, unbundle, verify),
 ):
     image.add_command(_command)

@@ -1,12 +1,49 @@
 """`edgekit image keygen, sign, verify, sbom`: who made an image, of what, and who trusts it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, recorded_digest, store_here
 from edgekit.cli.output import json_option, print_json, say
+
+if TYPE_CHECKING:
+    from edgekit.oci.signing import Policy
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def policy_options(command: F) -> F:
+    """Add the options that say who must have signed."""
+    for option in (
+        click.option("--policy", "policy_file", type=FILE, help="A TOML file that says who."),
+        click.option("--builder", "builders", multiple=True, help="Provenance must name it."),
+        click.option("--key", "keys", type=FILE, multiple=True, help="A public key."),
+    ):
+        command = option(command)
+    return command
+
+
+def wanted_policy(
+    keys: tuple[Path, ...], builders: tuple[str, ...], policy_file: Path | None
+) -> "Policy":
+    """The policy that the policy options stand for."""
+    from edgekit.errors import ImageError
+    from edgekit.oci.signing import Policy
+
+    if policy_file is not None:
+        if keys or builders:
+            raise click.UsageError("--policy names keys and builders; give it alone")
+        return Policy.read(policy_file)
+    if not keys:
+        raise click.UsageError("who must have signed? Give --key or --policy")
+    try:
+        return Policy(tuple(path.read_bytes() for path in keys), builders)
+    except OSError as error:
+        raise ImageError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 @click.command()
@@ -105,12 +142,16 @@ def sign_image(name: str, key: Path, builder: str, plain_http: bool) -> tuple[st
 
 @click.command()
 @click.argument("name")
-@click.option("--key", "keys", type=FILE, multiple=True, required=True, help="A public key.")
-@click.option("--builder", "builders", multiple=True, help="Provenance must name this builder.")
+@policy_options
 @PLAIN_HTTP
 @json_option
 def verify(
-    name: str, keys: tuple[Path, ...], builders: tuple[str, ...], plain_http: bool, as_json: bool
+    name: str,
+    keys: tuple[Path, ...],
+    builders: tuple[str, ...],
+    policy_file: Path | None,
+    plain_http: bool,
+    as_json: bool,
 ) -> None:
     """Check that NAME (REGISTRY/NAME:TAG or oci:DIR) is signed by one of the keys.
 
@@ -121,21 +162,17 @@ def verify(
     Examples:
       edgekit image verify registry.example.com/digits:1 --key release.key.pub
       edgekit image verify oci:out --key release.key.pub --builder urn:example:ci
+      edgekit image verify registry.example.com/digits:1 --policy policy.toml
     """
     import tempfile
 
-    from edgekit.errors import ImageError
     from edgekit.oci.blobs import Blobs
     from edgekit.oci.client import RegistryClient
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
-    from edgekit.oci.signing import Policy
     from edgekit.packager.papers import verify_layout, verify_remote
 
-    try:
-        policy = Policy(tuple(path.read_bytes() for path in keys), builders)
-    except OSError as error:
-        raise ImageError(f"cannot read {error.filename}: {error.strerror}") from error
+    policy = wanted_policy(keys, builders, policy_file)
     if name.startswith("oci:"):
         folder, _, called = name.removeprefix("oci:").partition(":")
         digest, found = verify_layout(Layout(Path(folder)), called, policy)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import os
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,32 @@ class Policy:
     def __post_init__(self) -> None:
         if not self.keys:
             raise OciError("a policy without a key would let nothing through", "name a public key")
+        for key in self.keys:
+            _load_public(key)
+
+    @classmethod
+    def read(cls, path: Path) -> "Policy":
+        """The policy in a TOML file; paths of keys start at its folder.
+
+            keys = ["release.key.pub"]          # any of them may have signed
+            builders = ["urn:example:ci"]       # optional
+
+        Raises:
+            OciError: the file or a key does not read, or says something else.
+        """
+        try:
+            value = tomllib.loads(path.read_text())
+            keys, builders = value.pop("keys", []), value.pop("builders", [])
+            listed = [keys, builders]
+            if value or not all(isinstance(each, list) for each in listed):
+                raise ValueError("it has keys and builders, both lists, and nothing else")
+            if not all(isinstance(text, str) for each in listed for text in each):
+                raise ValueError("keys and builders are lists of texts")
+            return cls(tuple((path.parent / key).read_bytes() for key in keys), tuple(builders))
+        except OSError as error:
+            raise OciError(f"cannot read {error.filename}: {error.strerror}") from error
+        except (ValueError, UnicodeDecodeError) as error:
+            raise OciError(f"the policy {path} does not read: {error}", "correct it") from error
 
 
 def new_key() -> tuple[bytes, bytes]:

@@ -8,14 +8,13 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import zstandard
 
 from edgekit.errors import Corrupt, OciError
 from edgekit.oci.blobs import CHUNK, Blobs
+from edgekit.oci.compressed import decompressed
 from edgekit.oci.descriptor import Descriptor
 from edgekit.oci.transfer import Image
 
@@ -74,41 +73,11 @@ def open_layer(blobs: Blobs, layer: Descriptor) -> Iterator[tarfile.TarFile]:
         Corrupt: the compressed data does not read.
     """
     with blobs.open(layer) as file:
-        head = file.read(4)
-        file.seek(0)
-        if head[:2] == b"\x1f\x8b":
-            stream: BinaryIO = cast(BinaryIO, _Gunzip(file))
-        elif head == b"\x28\xb5\x2f\xfd":
-            stream = cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(file))
-        else:
-            stream = file
         try:
-            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as archive:
+            with tarfile.open(fileobj=decompressed(file), mode="r|", encoding="utf-8") as archive:
                 yield archive
         except (zlib.error, zstandard.ZstdError, EOFError) as error:
             raise Corrupt(f"layer {layer.digest} does not decompress: {error}") from error
-
-
-class _Gunzip:
-    """Reads a gzip stream of one or more members; bounded memory whatever the data says."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        out = BytesIO()
-        while out.tell() < size:
-            source = self._rest or self._file.read(CHUNK)
-            if not source:
-                break
-            out.write(self._inflate.decompress(source, size - out.tell()))
-            self._rest = self._inflate.unconsumed_tail
-            if self._inflate.eof:
-                self._rest = self._inflate.unused_data
-                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        return out.getvalue()
 
 
 class _Tree:
