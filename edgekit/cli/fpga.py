@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli.artefacts import delete_package, list_packages, tag_package
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
 from edgekit.cli.registered import open_registry
 from edgekit.errors import ModelError
@@ -30,6 +31,10 @@ def fpga() -> None:
       edgekit fpga prove digits.npu digits-int8:1 --input test.npz
       edgekit fpga profile digits.npu
     """
+
+
+for _command in (delete_package, list_packages, tag_package):
+    fpga.add_command(_command)
 
 
 @fpga.command("compile")

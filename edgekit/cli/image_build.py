@@ -11,6 +11,7 @@ import click
 
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, image_store, located, shared, size
 from edgekit.cli.output import json_option, print_json, print_table, progress, say
+from edgekit.cli.registered import LABEL, labels
 
 if TYPE_CHECKING:
     from edgekit.oci.descriptor import Platform
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     type=FILE,
     help="A requirements.txt of what score.py imports.",
 )
+@click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
+@click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
 @click.option("--push", "push_to", metavar="REGISTRY/NAME:TAG", help="Push it to a registry.")
 @click.option(
     "--output", metavar="oci:DIR|docker-archive:FILE", help="Write it to a file or folder."
@@ -65,6 +68,8 @@ def build(
     base: str,
     score: Path | None,
     requirements: Path | None,
+    tags: tuple[str, ...],
+    properties: tuple[str, ...],
     push_to: str | None,
     output: str | None,
     load_it: bool,
@@ -147,6 +152,8 @@ def build(
         digest=built.digest,
         reference=where,
         platforms=[str(platform) for platform in built.platforms],
+        tags=labels(tags),
+        properties=labels(properties),
     )
     seconds = time.monotonic() - began
     _report(built, packaged, where, uploaded, seconds, as_json, pushed_to=target is not None)
@@ -248,7 +255,12 @@ def _record_again(digest: str, reference: str) -> None:
         return
     for record in registry.images(digest=digest)[:1]:
         registry.record_image(
-            model=record.model, digest=digest, reference=reference, platforms=record.platforms
+            model=record.model,
+            digest=digest,
+            reference=reference,
+            platforms=record.platforms,
+            tags=record.tags,
+            properties=record.properties,
         )
 
 
