@@ -380,9 +380,9 @@ def _profiled(record: "ProfileRecord") -> tuple[str, str]:
     """A profile in two lines: what was measured, and where."""
     measured = record.measured
     when = record.created.astimezone().strftime("%Y-%m-%d %H:%M")
+    latency = f"{measured['p50'] * 1e6:,.0f} µs median, {measured['p99'] * 1e6:,.0f} µs 99%"
     return (
-        f"{measured['p50'] * 1e6:,.0f} µs median, {measured['p99'] * 1e6:,.0f} µs 99%, "
-        f"{measured['memory'] / 1e6:,.1f} MB of memory",
+        f"{latency}, {measured['memory'] / 1e6:,.1f} MB of memory",
         f"  {when} on {measured['machine']}, threads: {measured['threads']}",
     )
 

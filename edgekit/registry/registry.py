@@ -220,7 +220,7 @@ class Registry:
             if users:
                 raise InUse(
                     f"{gone.ref} is used by {', '.join(users)}",
-                    hint=f"edgekit model show {gone.ref} says what these are",
+                    hint=f"free it of these first: edgekit model show {gone.ref}",
                 )
             versions.set_deleted(connection, version_id, datetime.now(UTC))
         return gone

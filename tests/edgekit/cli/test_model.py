@@ -124,7 +124,9 @@ def test_delete_names_the_users_and_exits_with_one(capsys: pytest.CaptureFixture
     run(["model", "quantize", "digits", "--calibration", CALIBRATION])
     capsys.readouterr()
 
-    assert "used by model digits-int8:1; delete these first" in error(capsys, "delete", "digits:1")
+    assert "used by model digits-int8:1; free it of these first" in error(
+        capsys, "delete", "digits:1"
+    )
     assert data(capsys, "delete", "digits-int8:1") == {"deleted": "digits-int8:1"}
     assert data(capsys, "delete", "digits:1") == {"deleted": "digits:1"}
 
@@ -227,7 +229,7 @@ def test_a_profile_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> No
     assert kept["p50"] == printed["p50"]
     assert run(["model", "profile", "digits"]) == 0
     assert run(["model", "show", "digits"]) == 0
-    assert "99% on" in capsys.readouterr().out
+    assert "µs 99%, " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("registered")
