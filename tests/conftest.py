@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,6 +56,37 @@ def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
+def _mounts_file_systems() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "tmpfs", folder], check=True, capture_output=True
+            )
+            subprocess.run(["umount", folder], check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return False
+    return True
+
+
+def _makes_network_namespaces() -> bool:
+    name = f"edgekit-probe-{os.getpid()}"
+    rule = "-A INPUT -m statistic --mode random --probability 0.1 -j DROP"
+    commands = (
+        f"ip netns add {name}",
+        f"ip -n {name} link add type veth",
+        f"ip netns exec {name} iptables {rule}",
+    )
+    try:
+        for command in commands:
+            subprocess.run(command.split(), check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    finally:
+        if shutil.which("ip"):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    return True
+
+
 def _postgresql_is_here() -> bool:
     # Debian keeps the server's programs off the PATH
     return bool(shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
@@ -92,6 +124,11 @@ SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "port-443": (_opens_port_443, "run as root, or sysctl net.ipv4.ip_unprivileged_port_start=443"),
     "postgresql": (_postgresql_is_here, "apt install postgresql"),
     "gpgv": (_on_path("gpgv"), "apt install gpgv debian-archive-keyring"),
+    "mount": (_mounts_file_systems, "run as root, in a container with --privileged"),
+    "netns": (
+        _makes_network_namespaces,
+        "run as root with iproute2 and iptables, in a container with --privileged",
+    ),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
     "qemu-aarch64-static": (_on_path("qemu-aarch64-static"), "apt install qemu-user-static"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),

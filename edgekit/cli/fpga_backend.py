@@ -16,14 +16,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def backend_options(command: F) -> F:
     """Add the options that say what the NPU stage runs on."""
-    option = click.option(
-        "--backend",
-        type=click.Choice(["interpreter", "rtl"]),
-        default="interpreter",
-        show_default=True,
-        help="rtl simulates the NPU's Verilog and measures its cycles.",
-    )
-    return option(command)
+    for option in (
+        click.option("--baud", default=0, help="Its speed; 0 is 2000000."),
+        click.option("--device", default="", help="Serial device of a board: /dev/ttyUSB0."),
+        click.option(
+            "--backend",
+            type=click.Choice(["interpreter", "rtl", "board"]),
+            default="interpreter",
+            show_default=True,
+            help="rtl simulates the NPU's Verilog, board drives a real one; both count cycles.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def package_file(package: str) -> "tuple[Path, ModelRef | None]":

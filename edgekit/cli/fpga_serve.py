@@ -28,6 +28,8 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def serve(
     packages: tuple[str, ...],
     backend: str,
+    device: str,
+    baud: int,
     bind: str,
     http_port: int,
     grpc_port: int,
@@ -44,7 +46,7 @@ def serve(
     \b
     Examples:
       edgekit fpga serve digits.npu
-      edgekit fpga serve digits-int8:1 gate-int8:3 --backend rtl
+      edgekit fpga serve digits-int8:1 gate-int8:3 --backend board --device /dev/ttyUSB0
       edgekit fpga serve digits.npu --bind 0.0.0.0 --token-file tokens --grpc-port 50051
     """
     try:
@@ -66,6 +68,8 @@ def serve(
         "EDGEKIT_GRPC_PORT": str(grpc_port),
         "EDGEKIT_QUEUE": str(queue),
         "EDGEKIT_BACKEND": backend,
+        "EDGEKIT_DEVICE": device,
+        "EDGEKIT_BAUD": str(baud),
         "EDGEKIT_BROKER": more["broker"],
         "EDGEKIT_TOKEN_FILE": more["token_file"],
         "EDGEKIT_TLS_CERT": more["tls_cert"],

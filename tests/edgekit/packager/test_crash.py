@@ -160,7 +160,7 @@ def hold(store, registry, address, tag, expected, folder):
 
 
 def pulled(address, tag, folder):
-    """Pull both platforms into an empty folder; the tag's digest, empty where it stands for none."""
+    """Pull both platforms into an empty folder; the digest of the tag, or nothing for no tag."""
     shutil.rmtree(folder, ignore_errors=True)
     reference = Reference.parse(f"{address}/edge/digits:{tag}")
     with RegistryClient(reference) as client:
