@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 )
 @click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
 @click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
+@click.option(
+    "--fpga",
+    metavar="BOARD",
+    help="Put the model's FPGA package for this board into it, and what serves that.",
+)
 @click.option("--push", "push_to", metavar="REGISTRY/NAME:TAG", help="Push it to a registry.")
 @click.option(
     "--output", metavar="oci:DIR|docker-archive:FILE", help="Write it to a file or folder."
@@ -70,6 +75,7 @@ def build(
     requirements: Path | None,
     tags: tuple[str, ...],
     properties: tuple[str, ...],
+    fpga: str | None,
     push_to: str | None,
     output: str | None,
     load_it: bool,
@@ -89,6 +95,7 @@ def build(
       edgekit image build digits:1 --push registry.example.com/digits:1
       edgekit image build digits:1 --platform linux/arm64 --output oci:out
       edgekit image build digits --output docker-archive:digits.tar --platform linux/amd64
+      edgekit image build digits-int8:1 --fpga ecp5-85f --push registry.example.com/digits-fpga:1
     """
     from edgekit.oci.reference import Reference
     from edgekit.packager.deliver import Output, host_platform, load, push_image, write
@@ -100,6 +107,8 @@ def build(
 
     began = time.monotonic()
     # everything the user typed is read before anything is done
+    if fpga and score:
+        raise click.UsageError("--fpga serves a package as it is: give no --score")
     if key:
         from edgekit.oci.signing import read_private_key
 
@@ -115,6 +124,8 @@ def build(
     workspace = Workspace.find()
     registry = Registry.open(workspace)
     packaged, ref = _packaged(registry, model)
+    if fpga:
+        packaged = _with_package(registry, packaged, ref, fpga)
     store = image_store(workspace)
     with _telling() as tell:
         plan = plan_image(
@@ -294,6 +305,19 @@ def _packaged(registry: "Registry", model: str) -> "tuple[PackagedModel, ModelRe
         (str(version.parent),) if version.parent else (),
     )
     return packaged, version.ref
+
+
+def _with_package(
+    registry: "Registry", model: "PackagedModel", ref: "ModelRef", board: str
+) -> "PackagedModel":
+    """The same version, as its FPGA package for a board."""
+    from dataclasses import replace
+
+    from edgekit.packager.fpga import package_for
+
+    record = package_for(registry, ref, board)
+    file = cache(lambda: registry.graph_file(record))
+    return replace(model, digest=record.digest, file=file, kind="npu")
 
 
 @contextmanager
