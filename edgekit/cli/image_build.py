@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sign",
     "key",
-    type=FILE,
+    metavar="PATH|pkcs11:URI",
     help="Sign what was pushed with this key, with its bill of material and provenance.",
 )
 @click.option("--update", is_flag=True, help="Take the newest packages and wheels, not the locked.")
@@ -69,7 +69,7 @@ def build(
     output: str | None,
     load_it: bool,
     compression: str,
-    key: Path | None,
+    key: str | None,
     update: bool,
     plain_http: bool,
     as_json: bool,
@@ -96,9 +96,10 @@ def build(
     began = time.monotonic()
     # everything the user typed is read before anything is done
     if key:
-        from edgekit.oci.signing import read_private_key
+        from edgekit.oci.keys import open_signer
 
-        read_private_key(key)
+        with open_signer(key):
+            """It opens; it signs when the image is where it goes."""
         if not push_to:
             raise click.UsageError("--sign signs what is pushed: give --push too")
     target = Reference.parse(push_to) if push_to else None
