@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli.fpga_packages import list_packages, pull, push, tag, verify
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
 from edgekit.cli.registered import open_registry
 from edgekit.errors import ModelError
@@ -29,7 +30,12 @@ def fpga() -> None:
       edgekit fpga run digits.npu --input test.npz -o result.npz
       edgekit fpga prove digits.npu digits-int8:1 --input test.npz
       edgekit fpga profile digits.npu
+      edgekit fpga push digits-int8:1 registry.example.com/digits-npu:1 --sign release.key
     """
+
+
+for _command in (list_packages, pull, push, tag, verify):
+    fpga.add_command(_command)
 
 
 @fpga.command("compile")

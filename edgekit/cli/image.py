@@ -6,7 +6,7 @@ from edgekit.cli.image_build import build, push
 from edgekit.cli.image_delta import apply_delta, delta
 from edgekit.cli.image_keys import keygen, public_key
 from edgekit.cli.image_move import bundle, copy, delete, unbundle
-from edgekit.cli.image_show import diff, list_images, show
+from edgekit.cli.image_show import diff, list_images, show, tag
 from edgekit.cli.image_trust import sbom, sign, verify
 
 
@@ -28,6 +28,6 @@ def image() -> None:
 
 for _command in (
     *(apply_delta, build, bundle, copy, delete, delta, diff, keygen, list_images),
-    *(public_key, push, sbom, show, sign, unbundle, verify),
+    *(public_key, push, sbom, show, sign, tag, unbundle, verify),
 ):
     image.add_command(_command)
