@@ -63,10 +63,6 @@ def unpack(image: Image, folder: Path, size_limit: int = SIZE_LIMIT) -> None:
                 tree.apply(archive, layer.digest)
         temporary.chmod(0o755)
         temporary.rename(folder)
-    except tarfile.TarError as error:
-        raise Corrupt(
-            f"a layer of {image.manifest.descriptor.digest} is no tar: {error}"
-        ) from error
     except OSError as error:
         raise OciError(f"cannot unpack to {folder}: {error.strerror or error}") from error
     finally:
@@ -79,7 +75,7 @@ def open_layer(blobs: Blobs, layer: Descriptor) -> Iterator[tarfile.TarFile]:
     """A layer as a tar stream, whatever its compression.
 
     Raises:
-        Corrupt: the compressed data does not read.
+        Corrupt: it does not decompress, or is no tar, or one that would take too much memory.
     """
     with blobs.open(layer) as file:
         try:
@@ -89,6 +85,8 @@ def open_layer(blobs: Blobs, layer: Descriptor) -> Iterator[tarfile.TarFile]:
                 yield archive
         except (zlib.error, zstandard.ZstdError, EOFError) as error:
             raise Corrupt(f"layer {layer.digest} does not decompress: {error}") from error
+        except tarfile.TarError as error:
+            raise Corrupt(f"layer {layer.digest} is no tar: {error}") from error
         except RecursionError as error:
             raise Corrupt(f"layer {layer.digest} has headers of headers without end") from error
 

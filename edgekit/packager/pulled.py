@@ -139,6 +139,12 @@ def look_into(image: Image, reference: str) -> PulledBase:
                 left -= max(member.size, 0)
                 if left < 0 or len(names) > MEMBER_LIMIT:
                     raise ImageError(f"{reference} holds more than a base may", "choose another")
+                if member.isdev() or ".." in member.name.split("/"):
+                    raise ImageError(
+                        f"{reference} holds {member.name[:80]!r}, "
+                        + ("a device or a pipe" if member.isdev() else "a path that leads outside"),
+                        "take a base without it",
+                    )
                 names[member.name.removeprefix("./")] = member.linkname
     if any(re.search(r"(^|/)ld-musl-[^/]*$", name) for name in names):
         raise ImageError(
