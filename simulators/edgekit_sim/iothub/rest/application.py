@@ -24,14 +24,14 @@ from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
 
 
 class _InOneLine(logging.Filter):
-    """Lets bytes that are no HTTP be told in one line, and only to those who want to know all."""
+    """What a client does wrong, or its going, is told in one line, to those who want to know all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            reason = " ".join(error.message.split())
+        if isinstance(error, HttpProcessingError | ConnectionError):
+            reason = " ".join(str(error).split())
             record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
-            record.msg, record.args = "a request that is no HTTP: %s", (reason[:200],)
+            record.msg, record.args = "a request that cannot be answered: %s", (reason[:200],)
             return logging.getLogger(record.name).isEnabledFor(logging.INFO)
         return True
 
