@@ -5,10 +5,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.azurite import PROGRAM, Azurite, running_azurite
 
 # set by .ci/run, which installs every service: a missing one is then a failure, not a skip
 REQUIRE_SERVICES = "EDGEKIT_REQUIRE_SERVICES"
@@ -101,8 +103,20 @@ def _verilator_builds() -> bool:
     return True
 
 
+def _accel_client_imports() -> bool:
+    # it wants TensorFlow, so it has an environment of its own
+    python = os.environ.get("EDGEKIT_ACCEL_PYTHON", "")
+    command = [python, "-c", "from azureml.accel import PredictionClient"]
+    return bool(python) and subprocess.run(command, capture_output=True).returncode == 0
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
+    "azureml-accel-models": (
+        _accel_client_imports,
+        "set EDGEKIT_ACCEL_PYTHON to a Python with azureml-accel-models, tensorflow-serving-api",
+    ),
+    "azurite": (_on_path(PROGRAM), "npm install -g azurite (needs Node.js 20)"),
     "debian-mirror": (_debian_mirror_answers, "set EDGEKIT_DEBIAN_MIRROR to a mirror in reach"),
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
     "dpkg": (_on_path("dpkg"), "use a Debian machine"),
@@ -136,3 +150,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get(REQUIRE_SERVICES):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """Azure's blob service on this machine; tests that use it are marked `needs("azurite")`."""
+    with running_azurite(tmp_path_factory.mktemp("azurite")) as service:
+        yield service
