@@ -24,7 +24,7 @@ from edgekit_sim.iothub.rest.requests import BODY_LIMIT, HUB, NODES, refuse
 
 
 class _InOneLine(logging.Filter):
-    """What a client does wrong, or its going, is told in one line, to those who want to know all."""
+    """Tells what a client does wrong, or that it has gone, in one line, where all is to be told."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
