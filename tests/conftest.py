@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.azurite import find_azurite
+
 # set by .ci/run, which installs every service: a missing one is then a failure, not a skip
 REQUIRE_SERVICES = "EDGEKIT_REQUIRE_SERVICES"
 
@@ -52,6 +54,10 @@ def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
+def _azurite_is_here() -> bool:
+    return find_azurite() is not None
+
+
 def _postgresql_is_here() -> bool:
     # Debian keeps the server's programs off the PATH
     return bool(shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
@@ -70,6 +76,7 @@ def _verilator_builds() -> bool:
 
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
+    "azurite": (_azurite_is_here, "make azurite"),
     "debian-mirror": (_debian_mirror_answers, "set EDGEKIT_DEBIAN_MIRROR to a mirror in reach"),
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
     "dpkg": (_on_path("dpkg"), "use a Debian machine"),
