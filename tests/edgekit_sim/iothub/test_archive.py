@@ -22,22 +22,6 @@ SECONDS = 30.0
 NAME = r"edgekit-hub/\d/\d{4}/\d\d/\d\d/\d\d/\d\d(_\d+)?"
 
 
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    with Azurite(tmp_path_factory.mktemp("azurite")) as service:
-        yield service
-
-
-@pytest.fixture
-def container(azurite: Azurite, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A container of the test's own, through the unmodified storage SDK."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60]
-    with azurite.client() as service:
-        made = service.create_container(name)
-        yield made
-        service.delete_container(name)
-
-
 @pytest.fixture
 def hub(azurite: Azurite, tmp_path: Path, monkeypatch: Any) -> Iterator[HubHandle]:
     monkeypatch.setenv(ENVIRONMENT, azurite.connection_string)
