@@ -1,7 +1,7 @@
-"""Azurite, a real blob service: started, stopped and started again on the same data and port."""
+"""Azurite, Microsoft's emulator of Azure Storage, for the tests that need a blob service."""
 
-import base64
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-ACCOUNT = "acc"
-KEY = base64.b64encode(b"a key of no value, for tests only").decode()
+PROGRAM = "azurite-blob"
+# of every Azurite, as Microsoft documents it
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 SECONDS = 30.0
 
 
@@ -24,21 +26,27 @@ def _path() -> str:
 
 def find_azurite() -> str | None:
     """The program, None where it is not installed."""
-    return shutil.which("azurite-blob", path=_path())
+    return shutil.which(PROGRAM, path=_path())
 
 
 class Azurite:
-    """A blob service in a child process.
+    """A running blob service; it may be stopped and started again, on the same data and port.
 
     Args:
-        folder: where its data is.
+        folder: for its data and its log.
+        options: of `azurite-blob`, as `--cert` and `--key`.
+
+    Attributes:
+        address: `http://127.0.0.1:PORT`, or `https://...` where it was given a certificate.
+        port: its port.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+        self.address = ""
+        self.port = 0
         self.start()
 
     def __enter__(self) -> "Azurite":
@@ -53,11 +61,17 @@ class Azurite:
         self.stop()
 
     @property
+    def url(self) -> str:
+        """The account's blob endpoint."""
+        return f"{self.address}/{ACCOUNT}"
+
+    @property
     def connection_string(self) -> str:
-        """For azure-storage-blob, and for the hub."""
+        """For the SDKs; holds the key that every Azurite has."""
+        scheme = self.address.partition(":")[0]
         return (
-            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
-            f"BlobEndpoint=http://127.0.0.1:{self.port}/{ACCOUNT}"
+            f"DefaultEndpointsProtocol={scheme};AccountName={ACCOUNT};AccountKey={KEY};"
+            f"BlobEndpoint={self.url};"
         )
 
     def client(self) -> Any:
@@ -67,34 +81,42 @@ class Azurite:
         return BlobServiceClient.from_connection_string(self.connection_string)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it; returns when it answers."""
         program = find_azurite()
         assert program is not None
-        arguments = ["--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--silent"]
-        arguments += ["--location", str(self._folder), "--skipApiVersionCheck"]
-        self._process = subprocess.Popen(
-            [program, *arguments, "--disableTelemetry"],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # its program may start Node as a child
-            env={**os.environ, "PATH": _path(), "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"},
-        )
-        self._wait(answering=True)
+        command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
+        # the SDKs are newer than the service it emulates
+        command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent", *self._options]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # the program may start Node as a child
+                env={**os.environ, "PATH": _path()},
+            )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"listens on (https?://\S+:(\d+))", line):
+                self.address, self.port = found[1], int(found[2])
+                return
+        words = (self._folder / "log").read_text()
+        self.stop()
+        raise RuntimeError(f"Azurite does not start: {words}")
 
     def stop(self) -> None:
         """End it; its data stays."""
         process, self._process = self._process, None
-        if process is not None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(SECONDS)
-            self._wait(answering=False)
-
-    def _wait(self, answering: bool) -> None:
+        if process is None:
+            return
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            if self._answers() is answering:
-                return
+        while self._answers() and time.monotonic() < end:
             time.sleep(0.05)
-        raise AssertionError(f"Azurite did not {'start' if answering else 'stop'}")
 
     def _answers(self) -> bool:
         try:

@@ -83,12 +83,9 @@ class HubClient:
             HubStopped: the hub does not answer.
             SimulatorError: it refused, in its own words.
         """
-        fields = dict(p.split("=", 1) for p in self.service_connection_string.split(";"))
-        host = fields["HostName"]
-        expiry = int(time.time()) + TOKEN_SECONDS
-        policy = fields["SharedAccessKeyName"]
+        host = self.rest_host
         headers = {
-            "Authorization": tokens.sign(host, fields["SharedAccessKey"], expiry, policy),
+            "Authorization": self.service_token(),
             "Content-Type": "application/json",
             **({"If-Match": if_match} if if_match else {}),
         }
@@ -105,6 +102,22 @@ class HubClient:
         except OSError as error:
             raise HubStopped(f"the hub at {host} does not answer: {error}") from error
         return json.loads(text) if text else None
+
+    @property
+    def rest_host(self) -> str:
+        """Address and port of the REST API."""
+        return self._owner["HostName"]
+
+    def service_token(self) -> str:
+        """A token with the owner's rights, for an hour: the REST API's `Authorization` header."""
+        fields = self._owner
+        expiry = int(time.time()) + TOKEN_SECONDS
+        name, key = fields["SharedAccessKeyName"], fields["SharedAccessKey"]
+        return tokens.sign(fields["HostName"], key, expiry, name)
+
+    @property
+    def _owner(self) -> dict[str, str]:
+        return dict(p.split("=", 1) for p in self.service_connection_string.split(";"))
 
     def create_device(self, device_id: str, *, edge: bool = False) -> None:
         """Register a device with symmetric keys, if it is not there."""

@@ -238,7 +238,8 @@ class Hub:
             now, clock = time.monotonic(), self.faults.clock()
             self.commands.expire_all()
             for connection in list(self.open_connections):
-                if now - connection.last_seen > connection.keep_alive:
+                # with a full disk connections are not read: they only seem silent
+                if now - connection.last_seen > connection.keep_alive and not self.store.full:
                     connection.abort()
                 elif clock > connection.expires:
                     connection.close()
@@ -252,7 +253,7 @@ class Hub:
             Malformed: the topic is none of them; the service closes the connection.
         """
         if match := _TWIN_GET.match(topic):
-            self._get_twin(connection, match[1])
+            self._spawn(self._get_twin(connection, match[1]))
         elif match := _TWIN_PATCH.match(topic):
             self._spawn(self._report(connection, match[1], payload))
         elif match := _METHOD_RESPONSE.match(topic):
@@ -270,7 +271,7 @@ class Hub:
         if session is not None and session.wire is connection:
             session.deliver(TWIN, f"$iothub/twin/res/{status}/?$rid={request}", body, 0)
 
-    def _get_twin(self, connection: DeviceConnection, request: str) -> None:
+    async def _get_twin(self, connection: DeviceConnection, request: str) -> None:
         identity = connection.identity
         assert identity is not None
         twin = identity.twin
@@ -278,30 +279,40 @@ class Hub:
             "desired": twin.desired.for_device(),
             "reported": twin.reported.for_device(),
         }
-        self._respond(connection, 200, request, orjson.dumps(document))
+        try:
+            await self.store.settled()  # no device sees a version that a power cut could take back
+        except HubFault as fault:
+            self._respond(connection, fault.status, request, _error(fault))
+        else:
+            self._respond(connection, 200, request, orjson.dumps(document))
 
     async def _report(self, connection: DeviceConnection, request: str, payload: bytes) -> None:
         identity = connection.identity
         assert identity is not None
         try:
+            self.store.refuse_when_full()
             version = self.registry.report(identity, _json(payload))
+            await self.store.settled()
         except HubFault as fault:
-            body = orjson.dumps({"errorCode": fault.code, "message": str(fault)})
-            self._respond(connection, fault.status, request, body)
-            return
-        await self.store.committed()
-        self._respond(connection, 204, f"{request}&$version={version}")
+            self._respond(connection, fault.status, request, _error(fault))
+        else:
+            self._respond(connection, 204, f"{request}&$version={version}")
 
     def _notify_desired(self, identity: Identity, patch: Json) -> None:
+        """Tell a device of a change, as soon as that is on disk."""
         session = self.sessions.find(identity)
         if session is not None and session.wire is not None:
             version = identity.twin.desired.version
             topic = f"$iothub/twin/PATCH/properties/desired/?$version={version}"
             body = orjson.dumps({**patch, "$version": version})
-            session.deliver(DESIRED, topic, body, 1)
+            self.store.then(lambda: session.deliver(DESIRED, topic, body, 1))
 
 
 def _json(payload: bytes) -> object:
     with contextlib.suppress(orjson.JSONDecodeError):
         return orjson.loads(payload)
     raise HubFault(400, "ArgumentInvalid", "the body is no JSON")
+
+
+def _error(fault: HubFault) -> bytes:
+    return orjson.dumps({"errorCode": fault.code, "message": str(fault)})

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import sqlite3
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from edgekit_sim.iothub.listeners import (
     WEBSOCKET_PORT,
     Sockets,
     open_sockets,
+    raise_descriptor_limit,
 )
 from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
@@ -244,11 +246,20 @@ async def serve(
     Raises:
         SimulatorError: it cannot start, or had to stop by itself.
     """
-    async with Server(settings) as server:
-        description = server.describe()
-        with _published(description):
-            ready(description)
-            await _until(stop, server)
+    raise_descriptor_limit()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(Server(settings))
+            description = server.describe()
+            stack.enter_context(_published(description))
+        except (OSError, sqlite3.Error) as error:
+            raise SimulatorError(
+                f"the hub's state in {settings.state or 'a temporary folder'} cannot be read or"
+                f" written: {error}",
+                "free space there or name another folder with --state",
+            ) from error
+        ready(description)
+        await _until(stop, server)
 
 
 @contextlib.contextmanager

@@ -70,12 +70,6 @@ def connect(iothub: HubHandle) -> Iterator[Callable[..., Any]]:
         client.shutdown()
 
 
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    with Azurite(tmp_path_factory.mktemp("azurite")) as service:
-        yield service
-
-
 @pytest.fixture
 def container(azurite: Azurite, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A container of the test's own, through the unmodified storage SDK."""

@@ -127,26 +127,29 @@ def test_partitions_and_batches_have_blobs_of_their_own(hub: HubHandle, containe
     assert all(re.fullmatch(NAME, name) for name in found)
 
 
-def test_a_blob_service_that_is_away_loses_nothing(
-    hub: HubHandle, azurite: Azurite, container: Any
-) -> None:
-    hub.route(archive(container))
-    azurite.stop()
-    send(hub, "d1", *map(str, range(20)))
-    state = until(lambda: found if "lastKnownError" in (found := health(hub)) else None)
-    assert (state["healthStatus"], state["waitingMessages"]) == ("unhealthy", 20)
-    assert "cannot be reached" in state["lastKnownError"]
-    assert "sig=" not in state["lastKnownError"]
-    hub.kill()
-    hub.start()
-    with pytest.raises(SimulatorError, match="20 message"):
-        hub.request("DELETE", "/edgekit/routing")
-    azurite.start()
-    assert until(lambda: health(hub)["waitingMessages"] == 0)
-    assert health(hub)["healthStatus"] == "healthy"
-    bodies = [base64.b64decode(record["Body"]) for record in records(container)]
-    assert bodies == [str(number).encode() for number in range(20)]
-    hub.request("DELETE", "/edgekit/routing")
+def test_a_blob_service_that_is_away_loses_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    with Azurite(tmp_path / "azurite") as azurite, azurite.client() as service:
+        monkeypatch.setenv(ENVIRONMENT, azurite.connection_string)
+        container = service.create_container("archive")
+        with start_hub(tmp_path / "hub") as hub:
+            monkeypatch.setenv("SSL_CERT_FILE", hub.ca_file)
+            hub.route(archive(container))
+            azurite.stop()
+            send(hub, "d1", *map(str, range(20)))
+            state = until(lambda: found if "lastKnownError" in (found := health(hub)) else None)
+            assert (state["healthStatus"], state["waitingMessages"]) == ("unhealthy", 20)
+            assert "cannot be reached" in state["lastKnownError"]
+            assert "sig=" not in state["lastKnownError"]
+            hub.kill()
+            hub.start()
+            with pytest.raises(SimulatorError, match="20 message"):
+                hub.request("DELETE", "/edgekit/routing")
+            azurite.start()
+            assert until(lambda: health(hub)["waitingMessages"] == 0)
+            assert health(hub)["healthStatus"] == "healthy"
+            bodies = [base64.b64decode(record["Body"]) for record in records(container)]
+            assert bodies == [str(number).encode() for number in range(20)]
+            hub.request("DELETE", "/edgekit/routing")
 
 
 def test_kill_minus_nine_again_and_again_loses_and_doubles_nothing(

@@ -93,7 +93,7 @@ def test_a_file_is_uploaded_and_the_service_side_told(
     assert all(abs(time.time() - moment.timestamp()) < 60 for moment in times)
     assert notice == {
         "deviceId": "d1",
-        "blobUri": f"http://127.0.0.1:{azurite.port}/acc/uploads/d1/log%20file.txt",
+        "blobUri": f"http://127.0.0.1:{azurite.port}/devstoreaccount1/uploads/d1/log%20file.txt",
         "blobName": "d1/log file.txt",
         "blobSizeInBytes": 10,
     }

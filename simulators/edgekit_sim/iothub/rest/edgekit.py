@@ -43,7 +43,6 @@ async def authority(request: web.Request) -> web.Response:
     """Trust an authority (PEM in the body) to issue certificates for devices."""
     hub = _allow(request, REGISTRY_WRITE)
     hub.gatekeeper.trust(request.match_info["name"], await request.read())
-    await hub.store.committed()
     return no_content()
 
 

@@ -21,7 +21,6 @@ async def put(request: web.Request) -> web.Response:
     """Put a routing section in the place of the one that was there."""
     hub = allow(request, REGISTRY_WRITE)
     hub.router.configure(read_routing(await body_of(request)))
-    await hub.store.committed()
     return answer(hub.router.routing.document())
 
 
@@ -30,7 +29,6 @@ async def reset(request: web.Request) -> web.Response:
     """Go back to what a new hub has: everything devices send to the built-in endpoint."""
     hub = allow(request, REGISTRY_WRITE)
     hub.router.configure(Routing())
-    await hub.store.committed()
     return answer(hub.router.routing.document())
 
 
