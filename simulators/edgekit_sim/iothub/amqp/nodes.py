@@ -54,9 +54,11 @@ class Nodes:
 
     def connection(self) -> Endpoint:
         """A connection to this hub."""
-        return Endpoint(
-            self.hub.name, lambda endpoint: Client(self, endpoint), present=self.clients
-        )
+
+        def serve(endpoint: Endpoint) -> Client:
+            return Client(self.hub.gatekeeper, self.find, endpoint)
+
+        return Endpoint(self.hub.name, serve, present=self.clients)
 
     def close(self) -> None:
         """Reset all connections."""
@@ -89,7 +91,11 @@ class Nodes:
         sharing = link.session.shared
         exchange = sharing.get(path)
         if exchange is None:
-            answer = token_answer(self, client) if path == CBS else management_answer(self)
+            gatekeeper = self.hub.gatekeeper
+            if path == CBS:
+                answer = token_answer(gatekeeper, client.claims)
+            else:
+                answer = management_answer(gatekeeper, self.events, self.hub.started)
             exchange = sharing[path] = Exchange(answer)
         return exchange
 

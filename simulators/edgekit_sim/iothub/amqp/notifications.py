@@ -2,18 +2,15 @@
 
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import orjson
 
 from edgekit_sim.amqp.composites import Accepted, Outcome, Rejected, Released
 from edgekit_sim.amqp.links import OutgoingLink
 from edgekit_sim.amqp.message import Message, write_message
+from edgekit_sim.iothub.amqp.client import Client
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.notices import Notices
-
-if TYPE_CHECKING:
-    from edgekit_sim.iothub.amqp.client import Client
 
 FEEDBACK_TYPE = "application/vnd.microsoft.iothub.feedback.json"
 FILE_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
@@ -53,7 +50,7 @@ class NoticeReceiver:
         path: the address it was found at.
     """
 
-    def __init__(self, queue: Queue, client: "Client", path: str) -> None:
+    def __init__(self, queue: Queue, client: Client, path: str) -> None:
         self.path = path
         self._queue = queue
         self._client = client
