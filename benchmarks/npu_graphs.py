@@ -38,7 +38,7 @@ def main() -> int:
     while done < given.count:
         model, inputs = random_graph(seed)
         try:
-            package = compile_model(model, given.board)
+            package = compile_model(model, given.board, integer_averages=True)
         except (Refused, BoardError) as error:
             print(f"seed {seed}: {error}")
             refused[type(error).__name__] += 1

@@ -20,7 +20,7 @@ from typing import Any
 from edgekit_fpga import isa
 from edgekit_fpga.boards import Board, board_from_dict
 from edgekit_fpga.checking import check_program
-from edgekit_fpga.cpu import CpuOp
+from edgekit_fpga.cpu import CpuOp, Kind
 from edgekit_fpga.errors import FpgaError, PackageError
 from edgekit_fpga.program import Program, program_of
 
@@ -187,17 +187,18 @@ def _check_names(
 ) -> None:
     """Every tensor a stage takes is made by one before it, and described where it must be."""
     npu, tensors = manifest["npu"], manifest["tensors"]
-    known = {entry["name"] for entry in manifest["inputs"]}
-    for operations in (before, after):
-        for operation in operations:
-            if not known.issuperset(operation.inputs):
-                raise PackageError(f"nothing makes {operation.inputs[0]}", HINT)
-            known.add(operation.output)
-        if operations is before:
-            if not known.issuperset(npu["inputs"]) or not npu["inputs"]:
-                raise PackageError("nothing makes the NPU's inputs", HINT)
-            known.update(npu["outputs"])
-    if not known.issuperset(manifest["outputs"]):
+    known = {
+        entry["name"]: Kind(_sizes(entry["shape"]), entry["type"]) for entry in manifest["inputs"]
+    }
+    _follow(before, known)
+    for name in npu["inputs"]:
+        if known.get(name) != _graph_kind(tensors[name]):
+            raise PackageError(f"nothing makes the NPU's input {name} as it is described", HINT)
+    if not npu["inputs"]:
+        raise PackageError("the NPU has no inputs", HINT)
+    known |= {name: _graph_kind(tensors[name]) for name in npu["outputs"]}
+    _follow(after, known)
+    if not known.keys() >= set(manifest["outputs"]):
         raise PackageError("nothing makes the package's outputs", HINT)
     for name in (*npu["inputs"], *npu["outputs"]):
         place = program.placements.get(name)
@@ -208,3 +209,22 @@ def _check_names(
             tensors[name]["graph_shape"]
         ):
             raise PackageError(f"tensor {name} has no shape that fits", HINT)
+
+
+def _follow(operations: tuple[CpuOp, ...], known: dict[str, Kind]) -> None:
+    """Enter what each operation makes of what is known."""
+    for operation in operations:
+        source = operation.inputs[0]
+        if source not in known:
+            raise PackageError(f"nothing makes {source}", HINT)
+        known[operation.output] = operation.kind(known[source])
+
+
+def _graph_kind(tensor: Mapping[str, Any]) -> Kind:
+    return Kind(_sizes(tensor["graph_shape"]), tensor["type"])
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, list) or any(type(size) is not int or size < 1 for size in shape):
+        raise PackageError(f"{shape!r} is no shape", HINT)
+    return tuple(shape)

@@ -38,19 +38,23 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
     )
 
 
-def compile_model(model: bytes, board: str | Board = "ecp5-85f") -> Package:
+def compile_model(
+    model: bytes, board: str | Board = "ecp5-85f", *, integer_averages: bool = False
+) -> Package:
     """Compile an int8 ONNX model (QOperator or QDQ) for a board.
 
     Args:
         model: the ONNX file's bytes.
         board: the name of a board that comes with edgekit, or a board of your own.
+        integer_averages: where ONNX Runtime rounds an AveragePool's ties by the order of a float
+            sum, let the integer convolution with weights of one define it instead.
 
     Raises:
         GraphError: no ONNX model, or (`Refused`) one with nodes the NPU cannot run.
         BoardError: no such board, or the model does not fit it.
     """
     target = load_board(board) if isinstance(board, str) else board
-    imported = import_model(model)
+    imported = import_model(model, integer_averages=integer_averages)
     graph = imported.graph
     for name, transform in passes_for(target):
         graph = transform(graph)
@@ -85,6 +89,7 @@ def _manifest(
             for name, (kind, shape) in imported.inputs.items()
         ],
         "outputs": list(imported.outputs),
+        "integer_averages": list(imported.integers),
         "before": [_operation(op) for op in imported.before],
         "after": [_operation(op) for op in imported.after],
         "tensors": {

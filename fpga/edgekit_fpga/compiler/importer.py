@@ -46,10 +46,15 @@ class Imported:
     inputs: dict[str, tuple[str, tuple[int, ...]]]
     outputs: tuple[str, ...]
     macs: int
+    integers: tuple[str, ...] = ()
 
 
-def import_model(model: bytes) -> Imported:
+def import_model(model: bytes, *, integer_averages: bool = False) -> Imported:
     """Read an ONNX model.
+
+    Args:
+        model: the ONNX file's bytes.
+        integer_averages: round averages in integers where ONNX Runtime rounds them by chance.
 
     Raises:
         GraphError: no ONNX model, one with a cycle, or one without fixed shapes.
@@ -57,7 +62,8 @@ def import_model(model: bytes) -> Imported:
     """
     proto = _parse(model)
     graph = proto.graph
-    builder = Builder({t.name: numpy_helper.to_array(t) for t in graph.initializer})
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    builder = Builder(constants, integer_averages)
     inputs = {}
     for value in graph.input:
         if value.name in builder.constants:
@@ -106,7 +112,7 @@ def _finish(
         done.add(name)
         real = builder.alias.get(name, name)
         if real in builder.late:
-            operation = builder.late[real][1]
+            operation = builder.late[real].operation
             settle(operation.inputs[0])
             builder.after.append(operation)
         elif real in flattens:
@@ -127,13 +133,8 @@ def _finish(
                     CpuOp("Reshape", (real,), name, {"shape": list(builder.shapes[name])})
                 )
         elif name in builder.real:
-            held = builder.real[name]
-            settle(held)
-            held = builder.alias.get(held, held)
-            while held in builder.late:
-                held = builder.late[held][1].inputs[0]
-                held = builder.alias.get(held, held)
-            quantization = builder.tensors[held].quantization
+            settle(builder.real[name])
+            quantization = builder.quantization_of(name)
             builder.after.append(
                 CpuOp(
                     "DequantizeLinear", (builder.real[name],), name, quantization_json(quantization)
@@ -180,6 +181,7 @@ def _finish(
             for layer in graph.layers
             if isinstance(layer, ir.Conv)
         ),
+        tuple(builder.integers),
     )
 
 

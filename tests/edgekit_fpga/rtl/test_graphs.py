@@ -18,7 +18,7 @@ def test_interpreter_rtl_and_onnx_runtime_agree_on_random_graphs(decade):
     for seed in range(10 * decade, 10 * decade + 10):
         model, inputs = random_graph(seed)
         try:
-            package = compile_model(model)
+            package = compile_model(model, integer_averages=True)
         except (BoardError, Refused):
             # too large for the board; what is refused, and why, is test_random_graphs' matter
             continue

@@ -19,8 +19,8 @@ def quantize_linear(b: Builder, node: Node) -> None:
         b.before.append(CpuOp("QuantizeLinear", (source,), made, quantization_json(quantization)))
         b.add_tensor(made, b.shapes[source], quantization)
         b.entries.append(made)
-    elif b.real.get(source) in b.late:
-        _pass_on(b, b.real[source], made, quantization)
+    elif source in b.real and b.held(source) in b.late:
+        _pass_on(b, b.held(source), made, quantization)
     elif source in b.real:
         held = b.source(source)
         if b.tensors[held].quantization == quantization:
@@ -54,7 +54,7 @@ def dequantize_linear(b: Builder, node: Node) -> None:
         b.constants[made] = shifted.astype(np.float32) * scale.reshape(spread)
         return
     quantization = b.quantization(node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else "")
-    held = b.alias.get(source, source)
+    held = b.held(source)
     if held in b.late:
         b.real[made] = held
         _pass_on(b, held, made, quantization)
@@ -68,13 +68,9 @@ def dequantize_linear(b: Builder, node: Node) -> None:
 
 
 def _pass_on(b: Builder, held: str, made: str, quantization: ir.Quantization) -> None:
-    """Let `made` be the reordered tensor `held`, which no layer of the NPU can read as it is."""
-    base = held
-    while base in b.late:
-        base = b.late[base][1].inputs[0]
-        base = b.alias.get(base, base)
-    if b.tensors[base].quantization != quantization:
-        raise Unsupported("it requantizes a tensor that was reordered")
+    """Let `made` be the tensor `held`, which no layer of the NPU can read as it is."""
+    if b.late[held].quantization != quantization:
+        raise Unsupported(f"it requantizes a tensor; {b.late[held].reason}")
     if made not in b.real:
         b.make_alias(made, held, b.shapes[held])
     if held in b.permuted:

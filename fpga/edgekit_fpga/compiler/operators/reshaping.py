@@ -24,6 +24,9 @@ def reshape(b: Builder, node: Node) -> None:
     held = b.real.get(name, name)
     if held in b.permuted:
         held, order = b.permuted[held]
+    if b.held(held) in b.late:
+        b.reorder_late(node, held, b.quantized_name(node), shape, {"shape": list(shape)})
+        return
     held = b.source(held)
     tensor = b.tensors[held]
     view = b.quantized_name(node)
@@ -33,7 +36,7 @@ def reshape(b: Builder, node: Node) -> None:
         b.add_tensor(view, shape, tensor.quantization)
         b.layers.append(ir.Flatten(node.name, held, view, order=order))
     elif not _before(b, name, held, "Reshape", view, shape, {"shape": list(shape)}):
-        b.postpone_quantized(node, held, view, shape, {"shape": list(shape)})
+        b.reorder_late(node, held, view, shape, {"shape": list(shape)})
     b.shapes[made] = shape
 
 
@@ -50,6 +53,9 @@ def transpose(b: Builder, node: Node) -> None:
     attributes = {"perm": order}
     if _on_cpu(b, node, "Transpose", shape, attributes):
         return
+    if b.held(name) in b.late:
+        b.reorder_late(node, b.real.get(name, name), b.quantized_name(node), shape, attributes)
+        return
     held = b.source(name)
     view = b.quantized_name(node)
     before = [size for size in b.shapes[name] if size > 1]
@@ -64,7 +70,7 @@ def transpose(b: Builder, node: Node) -> None:
         full = (*moves, *range(len(moves), 3))
         b.permuted[view] = (held, (full[0], full[1], full[2]))
         # by the name it is read by: the tensor behind it may have another ONNX shape
-        b.postpone_quantized(node, b.real.get(name, name), view, shape, attributes)
+        b.reorder_late(node, b.real.get(name, name), view, shape, attributes)
 
 
 def _on_cpu(
