@@ -6,7 +6,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.output import json_option, print_json, print_table, say
+from edgekit.cli.output import json_option, phases, print_json, print_table, say
+from edgekit.cli.registered import open_registry
 from edgekit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -91,42 +92,51 @@ def compile_(model: str, board: str, output: Path, integer_averages: bool, as_js
     )
 
 
-@fpga.command("run")
-@click.argument("package", type=PACKAGE)
-@click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
-@click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
-@click.option(
+backend_option = click.option(
     "--backend",
     type=click.Choice(["interpreter", "rtl"]),
     default="interpreter",
     show_default=True,
     help="rtl simulates the NPU's Verilog and measures its cycles.",
 )
-@json_option
-def run_(package: Path, source: Path, output: Path | None, backend: str, as_json: bool) -> None:
-    """Run PACKAGE on the arrays of an .npz file: in the integer interpreter, or in RTL simulation.
 
-    Arrays the model does not take (labels, say) are left out. The first RTL run for a board builds
-    its simulator, which takes about a minute.
+
+@fpga.command("run")
+@click.argument("package")
+@click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
+@click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
+@backend_option
+@json_option
+def run_(
+    package: str,
+    source: Path,
+    output: Path | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Run PACKAGE on the arrays of an .npz file: interpreted, or in RTL simulation.
+
+    PACKAGE is a file, or NAME:VERSION of a model that was compiled into the registry. Arrays the
+    model does not take (labels, say) are left out. The first RTL run for a board builds its
+    simulator, which takes about a minute.
 
     \b
     Examples:
       edgekit fpga run digits.npu --input test.npz
       edgekit fpga run digits.npu --input test.npz -o result.npz
-      edgekit fpga run digits.npu --input test.npz --backend rtl
+      edgekit fpga run digits-int8:1 --input test.npz --backend rtl
     """
     import time
 
-    from edgekit_fpga import read_package, run, simulate
+    from edgekit_fpga.driver import open_driver, read_package
 
-    loaded = read_package(package)
+    loaded = read_package(package_file(package))
     inputs = read_inputs(source, loaded)
-    begin = time.perf_counter()
-    if backend == "rtl":
-        outputs, cycles = simulate.run(loaded, inputs)
-    else:
-        outputs, cycles = run(loaded, inputs), ()
-    seconds = time.perf_counter() - begin
+    with open_driver(backend) as driver:
+        begin = time.perf_counter()
+        result = driver.run(loaded, inputs)
+        seconds = time.perf_counter() - begin
+    outputs, cycles = result.outputs, result.cycles
     batch = len(next(iter(outputs.values())))
     if output is not None:
         write_outputs(output, outputs)
@@ -278,23 +288,21 @@ def bench(package: Path, count: int, rtl: bool, as_json: bool) -> None:
     """
     import time
 
-    from edgekit_fpga import read_package, run
+    from edgekit_fpga.driver import open_driver, read_package
 
     loaded = read_package(package)
     array, macs = loaded.board.array, loaded.manifest["macs"]
     inputs = random_inputs(loaded, count, 0)
     cycles = loaded.manifest["cycles"]["total"]
-    begin = time.perf_counter()
     if rtl:
-        from edgekit_fpga import simulate
-
-        count = 1
-        _, (cycles, *_) = simulate.run(loaded, {name: v[:1] for name, v in inputs.items()})
-    else:
-        run(loaded, inputs)
-    seconds = time.perf_counter() - begin
+        count, inputs = 1, {name: value[:1] for name, value in inputs.items()}
+    with open_driver("rtl" if rtl else "interpreter") as driver:
+        begin = time.perf_counter()
+        made = driver.run(loaded, inputs)
+        seconds = time.perf_counter() - begin
+    cycles = max(made.cycles, default=cycles)
     data = {
-        "backend": "rtl" if rtl else "interpreter",
+        "backend": driver.backend,
         "board": loaded.board.name,
         "array": f"{array.reduction_lanes}x{array.output_lanes}",
         "macs": macs,
@@ -368,6 +376,71 @@ def profile(package: Path, picture: Path | None, as_json: bool) -> None:
     say(f"{total:,} cycles estimated, {100 * busy:.1f}% of the array's multipliers")
 
 
+@fpga.command("synth")
+@click.option("--board", default="ecp5-85f", show_default=True, help="See `edgekit fpga boards`.")
+@click.option("--top", default="", metavar="MODULE", help="One module of the RTL, without pins.")
+@click.option("--no-place", is_flag=True, help="Count cells with Yosys; no place and route.")
+@click.option("--seed", default=1, show_default=True, help="Where nextpnr's randomness starts.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep netlist, bitstream, reports and logs in this folder.",
+)
+@json_option
+def synth(
+    board: str, top: str, no_place: bool, seed: int, output: Path | None, as_json: bool
+) -> int:
+    """Synthesize the NPU for a board: resources, clock, and the path that limits it.
+
+    Yosys and nextpnr come from PyPI (pip install 'edgekit[synthesis]') and compile themselves when
+    they are first called, which takes a minute. A whole ecp5-85f takes about a quarter of an hour.
+
+    \b
+    Examples:
+      edgekit fpga synth --board ecp5-85f -o build
+      edgekit fpga synth --board ecp5-85f --no-place
+      edgekit fpga synth --board ecp5-85f --top requantizer
+
+    Exits 1 when the design does not fit or is too slow for the board's clock.
+    """
+    import contextlib
+    import tempfile
+
+    from edgekit_fpga.boards import load_board
+    from edgekit_fpga.synthesis import carry_out, plan, read_report
+
+    planned = plan(load_board(board), top, place=not no_place, seed=seed)
+    with contextlib.ExitStack() as stack:
+        folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synth-")))
+        observe = stack.enter_context(phases(f"{planned.top} for {board}"))
+        took = carry_out(planned, folder, observe)
+        report = read_report(planned, folder)
+    if as_json:
+        print_json(
+            {
+                "board": board,
+                "top": planned.top,
+                "plan": planned.as_dict(),
+                "seconds": {step.step: round(step.seconds, 1) for step in took},
+                **report.as_dict(),
+            }
+        )
+        return 0 if report.ok else 1
+    rows = [(r.kind, r.used, r.available, f"{100 * r.share:.0f}%") for r in report.resources]
+    print_table(f"{planned.top} on {board}", ("Resource", "Used", "Available", "Share"), rows)
+    if timing := report.timing:
+        path = [(s.signal, s.cells, s.logic, s.routing) for s in timing.path]
+        title = f"Slowest path, {timing.nanoseconds:.2f} ns: {timing.start} to {timing.end}"
+        print_table(title, ("Signal", "Cells", "Logic ns", "Routing ns"), path)
+        verdict = "meets" if timing.met else "misses"
+        say(f"{timing.reached_mhz:.1f} MHz {verdict} {timing.wanted_mhz:.0f} MHz ({timing.clock})")
+    if not report.fits:
+        say(f"{planned.top} does not fit {board}")
+    say(", ".join(f"{step.step} {step.seconds:.0f} s" for step in took))
+    return 0 if report.ok else 1
+
+
 def registered(model: str) -> "tuple[Registry, ModelRef] | None":
     """The registry and the reference that `model` is; None where it names a file.
 
@@ -391,13 +464,28 @@ def read_model(model: str) -> bytes:
     """
     if named := registered(model):
         registry, ref = named
-        return registry.model_file(ref).read_bytes()
+        return registry.model_bytes(ref)
     try:
         return Path(model).read_bytes()
     except OSError as error:
         raise ModelError(
             f"cannot read {model}: {error.strerror}", "name an int8 .onnx file"
         ) from error
+
+
+def package_file(package: str) -> Path:
+    """The file of the package a command names: a path, or NAME:VERSION[@BOARD] in the registry.
+
+    Raises:
+        ModelError: a version that was compiled for several boards, and none is named.
+        NotFound: no such version, or no package of it.
+    """
+    path = Path(package)
+    if path.exists() or "/" in package or path.suffix == ".npu":
+        return path
+    from edgekit.packager.fpga import stored_package
+
+    return stored_package(open_registry(), package)[0]
 
 
 def read_inputs(path: Path, package: "Package") -> "dict[str, NDArray[Any]]":

@@ -1,4 +1,4 @@
-"""The model behind the device's MQTT broker: `inputs/input1` in, `outputs/output1` out.
+"""The models behind the device's MQTT broker: `inputs/input1` in, `outputs/output1` out.
 
 Everything happens in the client's one thread, so nothing piles up here: while an input is scored
 the next ones wait in the socket. An input is acknowledged when the broker has acknowledged its
@@ -7,6 +7,7 @@ the same id.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,10 @@ import orjson
 import paho.mqtt.client as mqtt
 
 from edgekit_runtime.broker import Broker, Delivery
-from edgekit_runtime.errors import ModuleError, RequestError
-from edgekit_runtime.scorer.http import write_json
-from edgekit_runtime.scorer.model import Model
+from edgekit_runtime.errors import ModuleError
+from edgekit_runtime.serving.metrics import Metrics
+from edgekit_runtime.serving.models import Models
+from edgekit_runtime.serving.requests import answer_message
 from edgekit_runtime.settings import Address
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,9 @@ class Door:
         failure: why it ended by itself, else None.
     """
 
-    def __init__(self, model: Model, module: str, address: Address) -> None:
-        self._model = model
+    def __init__(self, models: Models, metrics: Metrics, module: str, address: Address) -> None:
+        self._models = models
+        self._metrics = metrics
         self._address = address
         self._output = f"edgekit/{module}/outputs/output1"
         self._unconfirmed: dict[int, Delivery] = {}
@@ -42,7 +45,7 @@ class Door:
         )
         self._status = f"edgekit/{module}/status"
         self._broker.on_publish = self._confirmed
-        self._broker.on_subscribed = self._announce
+        self._broker.on_subscribed = self.announce
         self.subscribed = self._broker.subscribed
 
     def open(self, on_failure: Callable[[], None]) -> None:
@@ -55,37 +58,32 @@ class Door:
         self._broker.close()
 
     def _on_input(self, delivery: Delivery) -> None:
+        begin = time.perf_counter()
         try:
-            output = answer(self._model, delivery.payload)
+            name, output = answer_message(self._models, delivery.payload)
         except Exception:
             # not the input's fault: end, unacknowledged, and let the supervisor start us again
             log.exception("cannot go on")
             self.failure = ModuleError("scoring failed; the input stays with the broker")
             self._on_failure()
             return
+        self._metrics.count_message(name, time.perf_counter() - begin)
         self._unconfirmed[self._broker.publish(self._output, output, qos=1).mid] = delivery
 
-    def _announce(self) -> None:
-        """Say that no input is lost from now on; retained, and true also while we are away."""
-        about = {"model": self._model.name, "version": self._model.version, "ready": True}
+    def announce(self) -> None:
+        """Say what is served, from now on without losing an input.
+
+        Retained, and true also while we are away. Nothing is said before the subscription.
+        """
+        if not self.subscribed.is_set():
+            return
+        served = [{"model": model.name, "version": model.version} for model in self._models]
+        about = {"models": served, "ready": bool(served)}
+        if len(served) == 1:
+            about |= served[0]
         self._broker.publish(self._status, orjson.dumps(about), qos=1, retain=True)
 
     def _confirmed(self, _client: mqtt.Client, _data: Any, mid: int) -> None:
         delivery = self._unconfirmed.pop(mid, None)
         if delivery is not None:  # else it was the status
             self._broker.acknowledge(delivery)
-
-
-def answer(model: Model, payload: bytes) -> bytes:
-    """The output for one input: a V2 response, or `{"id", "error"}`."""
-    identity = None
-    try:
-        request = orjson.loads(payload)
-        if not isinstance(request, dict) or not isinstance(request.get("id"), str):
-            raise RequestError("the input needs an id, a string")
-        identity = request["id"]
-        return write_json(model.infer(request))
-    except orjson.JSONDecodeError as error:
-        return write_json({"id": identity, "error": f"the input is not JSON: {error}"})
-    except RequestError as error:
-        return write_json({"id": identity, "error": str(error)})

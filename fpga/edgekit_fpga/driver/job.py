@@ -1,7 +1,7 @@
 """What a host does with the NPU, as commands: load memories, run, read tensors back.
 
-A job is a list of commands for module npu's test bench (`npu_bench.cpp` has their format). The
-words are those that a real board gets over its link.
+A job is a list of commands. The driver carries them out over a port; encoded, they are what module
+npu's test bench takes (`simulate/npu_bench.cpp` has that format). The words are the same for both.
 """
 
 import struct
@@ -111,30 +111,31 @@ class Job:
         numbers = np.sort(tensor_numbers(place, self.board).reshape(-1))
         for first, last in _runs(numbers, self.board):
             self.commands.append(Read(self._address(int(numbers[first])), last - first))
-        return len(numbers) * self._granule_words
+        return len(numbers) * granule_words(self.board)
 
     def tensor_of(self, place: Placement, words: bytes) -> Int8:
         """The tensor (C, H, W) in the words that answered `read_tensor`."""
         lanes = self.board.array.output_lanes
         numbers = tensor_numbers(place, self.board)
-        stored = np.frombuffer(words, np.int8).reshape(-1, self._granule_words * WORD_BYTES)
+        stored = np.frombuffer(words, np.int8).reshape(-1, granule_words(self.board) * WORD_BYTES)
         content = np.empty((numbers.size, lanes), np.int8)
         content[np.argsort(numbers.reshape(-1), kind="stable")] = stored[:, :lanes]
         pixels = content.reshape(place.height, place.width, -1)[..., : place.channels]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    @property
-    def _granule_words(self) -> int:
-        return max(1, self.board.array.output_lanes // WORD_BYTES)
-
     def _padded(self, content: Int8) -> bytes:
-        wide = np.zeros((len(content), self._granule_words * WORD_BYTES), np.int8)
+        wide = np.zeros((len(content), granule_words(self.board) * WORD_BYTES), np.int8)
         wide[:, : content.shape[1]] = content
         return wide.tobytes()
 
     def _address(self, number: int) -> int:
         bank, granule = divmod(number, self.board.memory.activation_granules)
         return bank << 24 | granule
+
+
+def granule_words(board: Board) -> int:
+    """32-bit words that a granule takes on the stream."""
+    return max(1, board.array.output_lanes // WORD_BYTES)
 
 
 def tensor_numbers(place: Placement, board: Board) -> Granules:
