@@ -285,16 +285,18 @@ class Machine:
 
     def _add(self, layer: isa.Layer, value: Int8, second: Int8) -> Int8:
         entries = self.program.tables[layer.add_table : layer.add_table + 256]
-        grid = np.arange(256, dtype=np.uint8).view(np.int8)
-        pairs = fixed_add(
-            np.broadcast_to(grid[:, None], (256, 256)),
-            entries[None, :],
+        constants = (
             layer.add_multiplier,
             layer.add_shift,
             layer.add_offset,
             layer.add_low,
             layer.add_high,
         )
+        if value.size < 1 << 16:
+            return fixed_add(value, entries[second.view(np.uint8)], *constants)
+        # a large batch looks up the sums of all pairs
+        grid = np.arange(256, dtype=np.uint8).view(np.int8)
+        pairs = fixed_add(np.broadcast_to(grid[:, None], (256, 256)), entries[None, :], *constants)
         index = value.view(np.uint8).astype(np.uint16) << 8 | second.view(np.uint8)
         result: Int8 = pairs.reshape(-1)[index]
         return result
