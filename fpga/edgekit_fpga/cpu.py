@@ -70,14 +70,16 @@ def run_stage(operations: Sequence[CpuOp], values: dict[str, Array]) -> None:
 def quantize(real: Array, scale: float, zero_point: int, kind: str) -> Array:
     """ONNX QuantizeLinear: round half to even, add the zero point, saturate; float32 inside."""
     limits = np.iinfo(kind)
-    scaled = np.rint(real.astype(np.float32) / np.float32(scale))
+    with np.errstate(over="ignore"):  # beyond float32 is far beyond what saturates
+        scaled = np.rint(real.astype(np.float32) / np.float32(scale))
     limited: Array = np.clip(scaled + np.float32(zero_point), limits.min, limits.max)
     return limited.astype(kind)
 
 
 def dequantize(stored: Array, scale: float, zero_point: int) -> Array:
     """ONNX DequantizeLinear: float32 (q - zero point) * scale."""
-    real: Array = (stored.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+    with np.errstate(over="ignore"):
+        real: Array = (stored.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
     return real
 
 

@@ -179,6 +179,8 @@ def _check_tensors(manifest: Mapping[str, Any], program: Program) -> None:
     npu = manifest["npu"]
     for name, tensor in manifest["tensors"].items():
         shape, graph_shape = _sizes(tensor["shape"]), _sizes(tensor["graph_shape"])
+        if len(shape) != 3:
+            raise PackageError(f"tensor {name} has the shape {shape}, not (C, H, W)")
         if tensor["type"] not in ("int8", "uint8") or math.prod(shape) != math.prod(graph_shape):
             raise PackageError(f"tensor {name} has no shape or type that fits")
         place = program.placements.get(name)
@@ -205,10 +207,12 @@ def _check_traces(manifest: Mapping[str, Any], board: Board, program: Program) -
         named += any(getattr(trace, kind) for kind in kinds)
         for kind, size in kinds.items():
             name = getattr(trace, kind)
+            if name and name not in manifest["tensors"]:
+                raise PackageError(f"tensor {name} is not described")
             if not name or name in program.placements:
                 continue
-            shape = manifest["tensors"].get(name, {}).get("shape", [])
-            if tuple(shape[1:]) != size or shape[0] > room:
+            channels, *held = manifest["tensors"][name]["shape"]
+            if tuple(held) != size or channels > room:
                 raise PackageError(f"{trace.node} does not make {name} as it is described")
         if (trace.table and not layer.table) or (trace.add and not layer.add):
             raise PackageError(f"{trace.node} makes nothing by a table or an add")

@@ -1,5 +1,6 @@
 """What the importer knows while it walks a graph; operators add tensors and layers to it."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from edgekit_fpga.errors import FpgaError
 Array = NDArray[Any]
 # what the quantized tensor behind a float node's result is called
 QUANTIZED = "/quantized"
+# of a tensor, a constant's operands, a window: far more than any NPU holds
+MOST_ELEMENTS = 1 << 26
 
 
 class Unsupported(Exception):
@@ -57,6 +60,7 @@ class Builder:
 
     constants: dict[str, Array]
     integer_averages: bool = False
+    opset: int = 13
     integers: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     types: dict[str, np.dtype[Any]] = field(default_factory=dict)
@@ -78,11 +82,11 @@ class Builder:
             raise Unsupported(f"its {what} is not a constant")
         return self.constants[name]
 
-    def quantization(self, scale: str, zero_point: str) -> ir.Quantization:
-        """Per-tensor quantization from the names of its constants."""
+    def quantization(self, scale: str, zero_point: str, *, signed: bool = False) -> ir.Quantization:
+        """Per-tensor quantization from the names of its constants; `signed` where none says it."""
         values = self.constant(scale, "scale")
-        zero = self.constant(zero_point, "zero point") if zero_point else np.uint8(0)
-        zero = np.asarray(zero)
+        absent = np.zeros((), np.int8 if signed else np.uint8)
+        zero = self.constant(zero_point, "zero point") if zero_point else absent
         if values.size != 1 or zero.size != 1:
             raise Unsupported("activations are quantized per channel")
         if zero.dtype not in (np.int8, np.uint8):
@@ -99,6 +103,8 @@ class Builder:
         self, name: str, shape: tuple[int, ...], quantization: ir.Quantization
     ) -> ir.Tensor:
         """Enter a quantized tensor by its ONNX shape without the batch."""
+        if not all(size > 0 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+            raise Unsupported(f"a tensor of {' x '.join(map(str, shape))} elements")
         tensor = ir.Tensor(name, to_chw(shape), quantization)
         self.tensors[name] = tensor
         self.set_shape(name, shape)

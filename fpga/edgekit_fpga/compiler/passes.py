@@ -8,6 +8,7 @@ from edgekit_fpga.compiler import adds, ir
 from edgekit_fpga.errors import Problem, Refused
 
 POOL_LIMIT = 1 << 24
+MOST_DENSE_WEIGHTS = 1 << 26
 
 
 def fold(graph: ir.Graph) -> ir.Graph:
@@ -224,6 +225,9 @@ def expand_groups(graph: ir.Graph) -> ir.Graph:
         if isinstance(layer, ir.Conv) and layer.groups > 1:
             channels = graph.tensors[layer.input].shape[0]
             if not layer.groups == channels == len(layer.weights):
+                if layer.weights.size * layer.groups > MOST_DENSE_WEIGHTS:
+                    reason = f"{layer.groups} groups of {layer.weights.size:,} weights"
+                    raise Refused([Problem(layer.node, "Conv", reason)])
                 layers.append(_dense_groups(layer, channels))
                 continue
         layers.append(layer)

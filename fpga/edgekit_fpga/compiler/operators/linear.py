@@ -1,10 +1,12 @@
 """Convolutions and dense layers."""
 
+import math
+
 import numpy as np
 
 from edgekit_fpga.arithmetic import Float32, Int8
 from edgekit_fpga.compiler import ir
-from edgekit_fpga.compiler.builder import Array, Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import MOST_ELEMENTS, Array, Builder, Node, Unsupported
 
 
 def qlinear_conv(b: Builder, node: Node) -> None:
@@ -161,10 +163,14 @@ def spatial(
     rank = len(kernel)
     a = node.attributes
     strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
-    begin, end = (
-        list(a.get("pads", [0] * 2 * rank))[:rank],
-        list(a.get("pads", [0] * 2 * rank))[rank:],
-    )
+    pads = list(a.get("pads", [0] * 2 * rank))
+    begin, end = pads[:rank], pads[rank:]
+    if not all(len(each) == rank for each in (size, strides, dilations, begin, end)):
+        raise Unsupported(f"attributes for another number of dimensions than {rank}")
+    if min((*kernel, *strides, *dilations)) < 1 or min(pads) < 0:
+        raise Unsupported(f"a window of {list(kernel)}, strides {strides}, pads {pads}")
+    if math.prod(kernel) > MOST_ELEMENTS:
+        raise Unsupported(f"a window of {list(kernel)}")
     auto = a.get("auto_pad", b"NOTSET").decode()
     out = []
     for axis in range(rank):
