@@ -14,6 +14,7 @@ from edgekit_fpga.compiler.importer import Imported, import_model
 from edgekit_fpga.compiler.proof import Proof, prove
 from edgekit_fpga.compiler.views import lay_out
 from edgekit_fpga.cycles import program_cycles
+from edgekit_fpga.errors import GraphError
 from edgekit_fpga.package import FORMAT, Package, digests
 from edgekit_fpga.program import Program
 
@@ -30,6 +31,7 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
     """
     return (
         ("fold", passes.fold),
+        ("part-weights", passes.part_weights),
         ("expand-groups", passes.expand_groups),
         ("pools", lambda graph: passes.split_pools(graph, board.array.window_taps)),
         ("views", lambda graph: lay_out(graph, board.array.output_lanes)),
@@ -59,6 +61,8 @@ def compile_model(
     for name, transform in passes_for(target):
         graph = transform(graph)
         log.info("%s: %d layers", name, len(graph.layers))
+    if not graph.layers:
+        raise GraphError("nothing of the model runs on the NPU", "run it with ONNX Runtime")
     proof = prove(graph)
     program = emit(graph, allocate(graph, target), target)
     manifest = _manifest(model, imported, graph, program, proof)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgekit_fpga.arithmetic import Float32, Int8, Int64
+from edgekit_fpga.arithmetic import Float32, Int64
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
 from edgekit_fpga.compiler.operators.elementwise import (
@@ -123,7 +123,7 @@ def _float_gemm(
 
 def _float_weights(
     b: Builder, node: Node, outgoing: ir.Quantization, axis: int
-) -> tuple[str, Int8, Int64, Float32]:
+) -> tuple[str, ir.Weights, Int64, Float32]:
     """Source, weights, bias in accumulator units, and multipliers of a QDQ Conv or Gemm."""
     held = b.source(node.inputs[0])
     if node.inputs[1] not in b.weights:

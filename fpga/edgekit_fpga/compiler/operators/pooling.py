@@ -46,7 +46,7 @@ def average_all(b: Builder, name: str, source: str, made: str, outgoing: ir.Quan
     conv_layer(
         b, name, held, made, (channels, *([1] * (rank - 1))), weights,
         np.zeros(channels), np.full(channels, multiplier), outgoing,
-        ir.Window((height, width)), channels, (-128, 127), counted=False,
+        ir.Window((height, width)), channels, (-128, 127), products=0,
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def average(b: Builder, node: Node, held: str, made: str, outgoing: ir.Quantizat
         b, node.name, held, made, shape, np.ones((channels, 1, *window.kernel), np.int8),
         np.full(channels, constants.bias), np.full(channels, constants.multiplier),
         replace(outgoing, zero_point=constants.zero_point), window, channels, (-128, 127),
-        counted=False,
+        products=0,
     )  # fmt: skip
     b.tensors[made] = replace(b.tensors[made], quantization=outgoing)
 
