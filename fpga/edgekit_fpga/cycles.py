@@ -56,7 +56,7 @@ def _work(layer: isa.Layer, array: Array) -> int:
         array.output_lanes // array.requantizers if requantized else 0,
         array.output_lanes // array.lookups * (layer.table + layer.add),
     )
-    tile = max(layer.steps * array.weight_cycles, post)
+    tile = max(layer.steps, post)
     if isinstance(layer, isa.Conv):
         return pixels * tiles * tile
     if isinstance(layer, isa.Pack):

@@ -1,0 +1,121 @@
+// Takes an int32 accumulator, its bias included, to int8 as requantizer.sv does, bit for bit, with
+// one multiplication and byte-wise shifts over several cycles.
+//
+// The multiplier is first shifted left until the product's binary point lies between two bytes; the
+// product then moves right a byte a cycle, into 32 bits of fraction and a bit for whatever is lost
+// below. A magnitude rounded to float32 is a tie if its fraction lies within half a float32 ulp
+// of one half: with L bits before the point, if 25 - L bits of it say so.
+//
+// Handshake: `take` with `multiplier` and `shift`, the accumulator follows a cycle later, `offset`,
+// `low` and `high` do not change meanwhile. An accumulator every 9 cycles at most; results come in
+// order, 20 cycles after `take` at the latest.
+module compact_requantizer (
+    input  logic               clk,
+    input  logic               reset,
+    input  logic               take,
+    input  logic        [23:0] multiplier,
+    input  logic        [ 5:0] shift,
+    input  logic        [31:0] accumulator,
+    input  logic signed [ 7:0] offset,
+    input  logic signed [ 7:0] low,
+    input  logic signed [ 7:0] high,
+    output logic               valid,
+    output logic signed [ 7:0] result
+);
+  // ---- magnitude; multiplier shifted by (-shift) mod 8
+  logic [31:0] absolute;
+  logic [23:0] magnitude;
+  logic [30:0] shifted;
+  logic [2:0] left;
+  logic [3:0] bytes, age;
+  logic negative, taken;
+  assign absolute = (accumulator ^ {32{accumulator[31]}}) + {31'b0, accumulator[31]};
+  always_ff @(posedge clk) begin
+    taken <= take;
+    age   <= take ? 4'd1 : age == 0 ? 4'd0 : age + 1'b1;
+    if (taken) begin
+      magnitude <= |absolute[31:24] ? 24'hffffff : absolute[23:0];
+      negative  <= accumulator[31];
+    end
+    if (take) begin
+      shifted <= {7'b0, multiplier};
+      left    <= 3'(-shift[2:0]);
+      bytes   <= {1'b0, shift[5:3]} + {3'b0, |shift[2:0]};
+    end else if (left != 0) begin
+      shifted <= shifted << 1;
+      left    <= left - 1'b1;
+    end
+    if (reset) age <= '0;
+  end
+
+  // ---- the product: four multipliers, then their sum
+  logic [31:0] low_low, sum_low;
+  logic [30:0] low_high;
+  logic [23:0] high_low;
+  logic [22:0] high_high;
+  always_ff @(posedge clk) begin
+    low_low   <= {16'b0, magnitude[15:0]} * {16'b0, shifted[15:0]};
+    low_high  <= {15'b0, magnitude[15:0]} * {16'b0, shifted[30:16]};
+    high_low  <= {16'b0, magnitude[23:16]} * {8'b0, shifted[15:0]};
+    high_high <= {15'b0, magnitude[23:16]} * {8'b0, shifted[30:16]};
+  end
+  assign sum_low = {1'b0, low_high} + {8'b0, high_low};
+
+  // ---- byte by byte to the right
+  logic [54:0] whole;
+  logic [31:0] fraction;
+  logic lost, sign, moving, done;
+  logic [3:0] left_bytes;
+  always_ff @(posedge clk) begin
+    done <= moving && left_bytes == 0 && !reset;
+    if (age == 4'd9) begin
+      whole      <= {{high_high, low_low[31:16]} + {7'b0, sum_low}, low_low[15:0]};
+      fraction   <= '0;
+      lost       <= 1'b0;
+      sign       <= negative;
+      left_bytes <= bytes;
+      moving     <= !reset;
+    end else if (moving) begin
+      left_bytes <= left_bytes - 1'b1;
+      moving     <= left_bytes != 0 && !reset;
+      if (left_bytes != 0) begin
+        whole    <= whole >> 8;
+        fraction <= {whole[7:0], fraction[31:8]};
+        lost     <= lost || |fraction[7:0];
+      end
+    end
+    if (reset) moving <= 1'b0;
+  end
+
+  // ---- rounding
+  logic [8:0] coarse, unit, beyond, rounded;
+  logic [24:0] x;
+  logic below, close_above, close_below, up, negative_out;
+  always_comb begin
+    x      = fraction[31:7];
+    below  = lost || |fraction[6:0];
+    // bits of x that float32 has no room for: as many as there are bits before the point
+    for (int k = 0; k < 9; k++) coarse[k] = k < 8 && |(whole[7:0] >> k);
+    unit   = ~coarse & {coarse[7:0], 1'b1};
+    beyond = x[8:0] & ~coarse;
+    close_above = x[24] && x[23:9] == '0
+               && (beyond == '0 || (beyond == unit && (x[8:0] & coarse) == '0 && !below));
+    close_below = !x[24] && &x[23:9] && &(x[8:0] | coarse) && (coarse[0] || fraction[6]);
+    up     = close_above || close_below ? whole[0] : x[24];
+  end
+  always_ff @(posedge clk) begin
+    // all magnitudes from 256 on saturate
+    rounded      <= |whole[54:8] ? 9'd256 : {1'b0, whole[7:0]} + {8'b0, up};
+    negative_out <= sign;
+    valid        <= done && !reset;
+  end
+  clamp finish (
+      .clk,
+      .whole(rounded),
+      .negative(negative_out),
+      .offset,
+      .low,
+      .high,
+      .result
+  );
+endmodule
