@@ -6,8 +6,8 @@
 //   MAXPOOL          the same without weights
 //   MAP, MUL         a beat for each of the block's channels
 //
-// What comes behind takes a result every PAUSE cycles, so beats that end an output are at least so
-// far apart; with MUL they wait for the other factor too.
+// What comes behind takes a result every PAUSE cycles, ADD_PAUSE with an add, so beats that end an
+// output are at least so far apart; with MUL they wait for the other factor too.
 //
 // Timing: a beat fires in cycle 0, when the addresses of its operands and weights stand; flags whose
 // names end in _1 are those of cycle 1, when the words are there. The requantization entry of a
@@ -16,7 +16,8 @@ module compact_beats #(
     parameter int WEIGHT_BITS = 14,
     parameter int ENTRY_BITS  = 10,
     parameter int WORD_BITS   = 8,   // of half the operand buffer
-    parameter int PAUSE       = 9
+    parameter int PAUSE       = 9,
+    parameter int ADD_PAUSE   = 48
 ) (
     input  logic                   clk,
     input  logic                   reset,
@@ -51,12 +52,15 @@ module compact_beats #(
     blocked     = elementwise || depthwise || instruction.opcode == npu_isa::MAXPOOL;
   end
 
-  logic [15:0] step, steps, tile, next_tile, block;
-  logic [3:0] pause;
+  logic [8:0] step, steps;
+  logic [15:0] tile, next_tile, block;
+  logic [5:0] pause;
+  logic adds;
+  assign adds = instruction.add_flag && !is_mul;
   logic [WEIGHT_BITS-1:0] block_weight, next_weight;
   logic step_last, tile_last, fire;
   always_comb begin
-    steps     = elementwise ? 16'd1 : blocked ? setup.taps : instruction.steps;
+    steps     = elementwise ? 9'd1 : blocked ? setup.taps[8:0] : instruction.steps[8:0];
     step_last = step + 1'b1 == steps;
     next_tile = tile + 1'b1;
     tile_last = next_tile == instruction.out_granules || (blocked && next_tile[1:0] == 2'd0);
@@ -69,7 +73,7 @@ module compact_beats #(
     next_weight = !depthwise || step[1:0] == 2'd3 || step_last ? weight + 1'b1 : weight;
   end
   always_ff @(posedge clk) begin
-    if (fire && step_last) pause <= 4'(PAUSE - 1);
+    if (fire && step_last) pause <= adds ? 6'(ADD_PAUSE - 1) : 6'(PAUSE - 1);
     else if (pause != 0) pause <= pause - 1'b1;
     if (fire) begin
       step   <= step_last ? '0 : step + 1'b1;

@@ -50,7 +50,8 @@ module compact_fill #(
   // ---- where the walk is: kernel row and column, their tops for the pixel, bytes of the run
   logic [ADDRESS_BITS-1:0] row, row_top, column, column_left;
   logic [17:0] y, y_top, x, x_left, run_number;
-  logic [15:0] run, next_run, run_end, kernel_x, kernel_y, out_x, out_y, block;
+  logic [15:0] run, next_run, run_end, out_x, out_y, block;
+  logic [10:0] kernel_x, kernel_y;
   logic [7:0] repeated_x, repeated_y;
   logic run_last, kernel_x_last, kernel_y_last, out_x_last, out_y_last, block_last;
   logic repeat_x_last, repeat_y_last, padding, half, take, walking;
@@ -60,8 +61,8 @@ module compact_fill #(
     run_end       = pack ? setup.segment : blocked ? block + 16'd4
                   : (instruction.in_granules + 16'd3) & ~16'd3;
     run_last      = next_run == run_end;
-    kernel_x_last = pack || elementwise || kernel_x + 1'b1 == instruction.kernel_width;
-    kernel_y_last = elementwise || kernel_y + 1'b1 == instruction.kernel_height;
+    kernel_x_last = pack || elementwise || kernel_x + 1'b1 == instruction.kernel_width[10:0];
+    kernel_y_last = elementwise || kernel_y + 1'b1 == instruction.kernel_height[10:0];
     out_x_last    = out_x + 1'b1 == instruction.out_width;
     out_y_last    = out_y + 1'b1 == instruction.out_height;
     block_last    = !blocked || block + 16'd4 >= instruction.out_granules;

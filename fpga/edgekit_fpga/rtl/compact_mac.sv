@@ -35,11 +35,11 @@ module compact_mac (
   end
 
   // ---- cycle 1: operands
-  logic signed [8:0] a_0, b_0, wide_a, wide_b;
-  logic signed [7:0] a[4], b[4];
+  logic [8:0] a_0, b_0, wide_a, wide_b;
+  logic [3:1][7:0] a, b;
   logic [7:0] byte_a, byte_b;
-  logic signed [15:0] products[4];
-  logic signed [17:0] wide_product;
+  logic [3:1][15:0] products;
+  logic [17:0] wide_product;
   always_comb begin
     byte_a = data[lane_1*8+:8];
     byte_b = depthwise ? weights[weight_lane_1*8+:8] : weights[7:0];
@@ -53,18 +53,36 @@ module compact_mac (
   always_ff @(posedge clk) begin
     wide_a <= a_0;
     wide_b <= b_0;
-    for (int i = 1; i < 4; i++) begin
-      a[i] <= depthwise || is_mul ? 8'd0 : data[i*8+:8];
-      b[i] <= weights[i*8+:8];
+    for (int k = 1; k < 4; k++) begin
+      a[k] <= depthwise || is_mul ? 8'd0 : data[k*8+:8];
+      b[k] <= weights[k*8+:8];
     end
   end
 
   // ---- cycle 2: products. Cycle 3: their sum. Cycle 4: what has been summed so far.
-  logic signed [17:0] dot;
+  compact_product #(
+      .A(9),
+      .B(9)
+  ) wide (
+      .clk,
+      .a(wide_a),
+      .b(wide_b),
+      .product(wide_product)
+  );
+  genvar i;
+  generate
+    for (i = 1; i < 4; i++) begin : g_lane
+      compact_product narrow (
+          .clk,
+          .a(a[i]),
+          .b(b[i]),
+          .product(products[i])
+      );
+    end
+  endgenerate
+  logic [17:0] dot;
   logic valid_2, valid_3, valid_4, first_2, first_4, last_2, last_3;
   always_ff @(posedge clk) begin
-    wide_product <= wide_a * wide_b;
-    for (int i = 1; i < 4; i++) products[i] <= a[i] * b[i];
     dot <= (wide_product + {{2{products[1][15]}}, products[1]})
          + ({{2{products[2][15]}}, products[2]} + {{2{products[3][15]}}, products[3]});
     if (valid_4) sum <= (first_4 ? bias : sum) + {{14{dot[17]}}, dot};

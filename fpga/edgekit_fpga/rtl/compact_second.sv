@@ -1,4 +1,4 @@
-// The second operand of MUL and of adds, one byte ahead of its use, in the order of tile_walker.
+// The second operand of MUL and of adds, one byte ahead of its use, in the order of compact_walker.
 //
 // Handshake: `request` and its address stand until `grant`, `read_data` is that byte a cycle later;
 // `valid` and `data` stand until `used`.
@@ -18,13 +18,10 @@ module compact_second #(
     output logic [             7:0] data,
     input  logic                    used
 );
-  logic wanted, coming, last, ended, unused_bank, unused_first;
-  logic [15:0] unused_tile;
-  logic [23:0] granule;
+  logic wanted, coming, last, ended;
   assign wanted = instruction.add_flag || instruction.opcode == npu_isa::MUL;
-  tile_walker #(
-      .N(4),
-      .B(1)
+  compact_walker #(
+      .ADDRESS_BITS(ADDRESS_BITS)
   ) walker (
       .clk,
       .start,
@@ -33,17 +30,12 @@ module compact_second #(
       .base(instruction.add_base),
       .row(instruction.add_row),
       .pixel(instruction.add_pixel),
-      .rotation(4'd0),
       .height(instruction.out_height),
       .width(instruction.out_width),
-      .tiles(instruction.out_granules),
-      .bank(unused_bank),
-      .granule,
-      .tile(unused_tile),
-      .first_pixel(unused_first),
+      .channels(instruction.out_granules),
+      .address,
       .last
   );
-  assign address = ADDRESS_BITS'(granule);
   assign request = wanted && !ended && !coming && !valid;
   always_ff @(posedge clk) begin
     coming <= grant && !reset && !start;

@@ -3,7 +3,7 @@
 // are handed to the loader and run behind the layers that follow.
 //
 // Only the bits that this core can have are kept of a word: addresses end at the memories' sizes,
-// and there is one bank, so no rotation.
+// kernels and steps at the operand buffer's, and there is one bank, so no rotation.
 //
 // Handshake: as the sequencer of module npu.
 module compact_sequencer #(
@@ -50,6 +50,8 @@ module compact_sequencer #(
       5'd1, 5'd5, 5'd9, 5'd18, 5'd20, 5'd21, 5'd22: kept = address;
       5'd19: kept = {address[30:0], 1'b1};
       5'd2, 5'd6, 5'd10: kept = 32'h0fffffff;
+      5'd12: kept = 32'h07ff07ff;
+      5'd15: kept = 32'h07ff01ff;
       default: kept = 32'hffffffff;
     endcase
   endfunction
@@ -121,9 +123,9 @@ module compact_sequencer #(
     go      = state == DISPATCH && (is_load ? load_ready
             : is_end || instruction.wait_flag ? loads_done : 1'b1);
     load    = go && is_load;
-    launch  = go && known && !is_end && !is_load;
   end
   always_ff @(posedge clk) begin
+    launch   <= go && known && !is_end && !is_load && !reset;
     arriving <= state == FETCH && !asked[5];
     arrives  <= asked[4:0];
     if (busy) cycles <= cycles + 1'b1;

@@ -4,7 +4,7 @@
 //
 //   compact_sequencer -> compact_fill -> operand buffer -> compact_beats -> compact_mac
 //                        (activations)                      (weights)           |
-//                        activations <- tile_walker <- compact_post <- compact_requantizer
+//                        activations <- compact_walker <- compact_post <-> compact_requantizer
 //
 // The one port of activation memory serves, in this order: results, the second operand, operands,
 // the host.
@@ -190,7 +190,7 @@ module npu_compact #(
   endgenerate
 
   // ---- beats
-  logic valid_1, first_1, last_1, loads_weight, second_valid, factor_used, second_used;
+  logic valid_1, first_1, last_1, loads_weight, second_valid, factor_used, add_used;
   logic [1:0] lane_1, weight_lane_1;
   logic [WEIGHT_BITS-1:0] weight_address;
   logic [ENTRY_BITS-1:0] entry_address;
@@ -282,9 +282,11 @@ module npu_compact #(
     if (entry_new) entry_held <= entry_read;
   end
 
-  // ---- int8 again
-  logic requantized;
-  logic [7:0] requantized_data;
+  // ---- int8 again; sums of adds take the second half of the same way
+  logic requantized, of_sum, add_valid, add_ready, added, result_valid, post_valid;
+  logic [7:0] requantized_data, post_data;
+  logic [54:0] add_sum;
+  logic [3:0] add_bytes;
   compact_requantizer requantizer (
       .clk,
       .reset,
@@ -295,63 +297,71 @@ module npu_compact #(
       .offset(instruction.zero_point),
       .low(instruction.low),
       .high(instruction.high),
+      .sum_valid(add_valid),
+      .sum_ready(add_ready),
+      .sum(add_sum),
+      .sum_bytes(add_bytes),
+      .sum_offset(instruction.add_offset),
+      .sum_low(instruction.add_low),
+      .sum_high(instruction.add_high),
+      .of_sum,
       .valid(requantized),
       .result(requantized_data)
   );
-  logic post_valid;
-  logic [7:0] post_data;
   compact_post #(
       .TABLE_ENTRIES(TABLE_ENTRIES)
   ) post (
       .clk,
       .reset,
       .instruction,
-      .valid_in(requantized || largest_valid),
+      .valid_in((requantized && !of_sum) || largest_valid),
       .data_in(largest_valid ? largest : requantized_data),
       .valid_out(post_valid),
       .data_out(post_data),
+      .second_valid,
+      .second,
+      .second_used(add_used),
+      .sum_valid(add_valid),
+      .sum_ready(add_ready),
+      .sum(add_sum),
+      .sum_bytes(add_bytes),
       .table_write(loaded && loaded_target == 3'd3),
       .table_address(TABLE_BITS'(loaded_address)),
       .table_half(loaded_half),
       .table_word(in_data)
   );
+  assign added = requantized && of_sum;
+  assign result_valid = post_valid || added;
 
   // ---- where results go
-  logic blocked, final_result, final_write, unused_bank, unused_first;
-  logic [23:0] out_granule;
-  logic [15:0] unused_tile;
+  logic blocked, final_result, final_write;
+  logic [ADDRESS_BITS-1:0] out_address;
   assign blocked = instruction.opcode != npu_isa::CONV && instruction.opcode != npu_isa::PACK;
-  tile_walker #(
-      .N(4),
-      .B(1)
+  compact_walker #(
+      .ADDRESS_BITS(ADDRESS_BITS)
   ) results (
       .clk,
       .start(launch),
-      .step(post_valid),
+      .step(result_valid),
       .blocked,
       .base(instruction.out_base),
       .row(instruction.out_row),
       .pixel(instruction.out_pixel),
-      .rotation(4'd0),
       .height(instruction.out_height),
       .width(instruction.out_width),
-      .tiles(instruction.out_granules),
-      .bank(unused_bank),
-      .granule(out_granule),
-      .tile(unused_tile),
-      .first_pixel(unused_first),
+      .channels(instruction.out_granules),
+      .address(out_address),
       .last(final_result)
   );
   always_ff @(posedge clk) begin
-    result_write   <= post_valid && !reset;
+    result_write   <= result_valid && !reset;
     final_write    <= final_result;
-    result_address <= ADDRESS_BITS'(out_granule);
-    result_data    <= post_data;
+    result_address <= out_address;
+    result_data    <= added ? requantized_data : post_data;
   end
   assign layer_done = result_write && final_write;
 
   // ---- the second operand of MUL and of adds
-  assign second_used = factor_used;
   compact_second #(
       .ADDRESS_BITS(ADDRESS_BITS)
   ) second_operand (
@@ -366,7 +376,7 @@ module npu_compact #(
       .read_data(activations[byte_read*8+:8]),
       .valid(second_valid),
       .data(second),
-      .used(second_used)
+      .used(factor_used || add_used)
   );
   always_ff @(posedge clk) factor <= second;
 
