@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.output import json_option, print_json, print_table, say
+from edgekit.cli.output import json_option, phases, print_json, print_table, say
 from edgekit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -369,6 +369,71 @@ def profile(package: Path, picture: Path | None, as_json: bool) -> None:
     columns = ("Node", "Does", "Output", "MACs", "Cycles", "Use", "Weights B", "Live B")
     print_table("", columns, rows)
     say(f"{total:,} cycles estimated, {100 * busy:.1f}% of the array's multipliers")
+
+
+@fpga.command("synth")
+@click.option("--board", default="ecp5-85f", show_default=True, help="See `edgekit fpga boards`.")
+@click.option("--top", default="", metavar="MODULE", help="One module of the RTL, without pins.")
+@click.option("--no-place", is_flag=True, help="Count cells with Yosys; no place and route.")
+@click.option("--seed", default=1, show_default=True, help="Where nextpnr's randomness starts.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep netlist, bitstream, reports and logs in this folder.",
+)
+@json_option
+def synth(
+    board: str, top: str, no_place: bool, seed: int, output: Path | None, as_json: bool
+) -> int:
+    """Synthesize the NPU for a board: resources, clock, and the path that limits it.
+
+    Yosys and nextpnr come from PyPI (pip install 'edgekit[synthesis]') and compile themselves when
+    they are first called, which takes a minute. A whole ecp5-85f takes about a quarter of an hour.
+
+    \b
+    Examples:
+      edgekit fpga synth --board ecp5-85f -o build
+      edgekit fpga synth --board ecp5-85f --no-place
+      edgekit fpga synth --board ecp5-85f --top requantizer
+
+    Exits 1 when the design does not fit or is too slow for the board's clock.
+    """
+    import contextlib
+    import tempfile
+
+    from edgekit_fpga.boards import load_board
+    from edgekit_fpga.synthesis import carry_out, plan, read_report
+
+    planned = plan(load_board(board), top, place=not no_place, seed=seed)
+    with contextlib.ExitStack() as stack:
+        folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synth-")))
+        observe = stack.enter_context(phases(f"{planned.top} for {board}"))
+        took = carry_out(planned, folder, observe)
+        report = read_report(planned, folder)
+    if as_json:
+        print_json(
+            {
+                "board": board,
+                "top": planned.top,
+                "plan": planned.as_dict(),
+                "seconds": {step.step: round(step.seconds, 1) for step in took},
+                **report.as_dict(),
+            }
+        )
+        return 0 if report.ok else 1
+    rows = [(r.kind, r.used, r.available, f"{100 * r.share:.0f}%") for r in report.resources]
+    print_table(f"{planned.top} on {board}", ("Resource", "Used", "Available", "Share"), rows)
+    if timing := report.timing:
+        path = [(s.signal, s.cells, s.logic, s.routing) for s in timing.path]
+        title = f"Slowest path, {timing.nanoseconds:.2f} ns: {timing.start} to {timing.end}"
+        print_table(title, ("Signal", "Cells", "Logic ns", "Routing ns"), path)
+        verdict = "meets" if timing.met else "misses"
+        say(f"{timing.reached_mhz:.1f} MHz {verdict} {timing.wanted_mhz:.0f} MHz ({timing.clock})")
+    if not report.fits:
+        say(f"{planned.top} does not fit {board}")
+    say(", ".join(f"{step.step} {step.seconds:.0f} s" for step in took))
+    return 0 if report.ok else 1
 
 
 def registered(model: str) -> "tuple[Registry, ModelRef] | None":

@@ -71,3 +71,22 @@ def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda step: bar.advance(task, step)
+
+
+@contextmanager
+def phases(label: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr while the block runs, on a terminal only: what is being done, and for how
+    long.
+
+    Yields a function that takes what is being done now.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _phase: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(label)
+        yield lambda phase: shown.update(task, description=f"{label}: {phase}")

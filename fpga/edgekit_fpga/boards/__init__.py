@@ -83,6 +83,25 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The chip a board carries, as place and route names it, and what is on it.
+
+    Attributes:
+        device: nextpnr's option for the die: `85k`, `up5k`.
+        package: its case, by nextpnr's name.
+        speed: its speed grade; empty where the family has none.
+        pins: port of the board's top module -> site.
+        resources: kind of cell, by nextpnr's name -> how many the part has.
+    """
+
+    device: str
+    package: str
+    speed: str
+    pins: Mapping[str, str]
+    resources: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Board:
     """One board: a name, a clock in MHz, the array, the memories, the link."""
 
@@ -126,9 +145,30 @@ def load_board(name: str) -> Board:
     Raises:
         BoardError: no such board.
     """
+    description = _read(name)
+    description.pop("part", None)
+    return board_from_dict(description)
+
+
+def load_part(name: str) -> Part | None:
+    """The chip of the board called `name`; None where the board stands for chips of any vendor.
+
+    Apart from `Board`, because packages carry the board they are for, and not its pins.
+
+    Raises:
+        BoardError: no such board, or its file describes no part.
+    """
+    description = _read(name).get("part")
+    try:
+        return None if description is None else Part(**description)
+    except TypeError as error:
+        raise BoardError(f"{name}, part: {error}") from error
+
+
+def _read(name: str) -> dict[str, Any]:
     if name not in board_names():
         raise BoardError(f"no board is called {name!r}", f"use one of {', '.join(board_names())}")
-    return board_from_dict(tomllib.loads((resources.files(__name__) / f"{name}.toml").read_text()))
+    return tomllib.loads((resources.files(__name__) / f"{name}.toml").read_text())
 
 
 def _positive(numbers: Array | Memory) -> None:

@@ -4,7 +4,12 @@
 // even), then to an integer (half to even): where the fraction lies within half a float32 ulp of
 // one half it is a tie, and the even neighbour wins. fraction = 0 passes the magnitude on.
 //
-// Latency: 2 cycles, one value a cycle. `whole` saturates at 511, `negative` comes along.
+// With n the magnitude's bit length, half an ulp is the bit at place n - 25. A fraction of one
+// half or more is a tie if everything from that place up to the half's is zero, or if that bit is
+// the only one set; a smaller one if everything from that place on is ones. So masks decide, and no
+// subtraction. Magnitudes so large that these places are not those of a fraction saturate.
+//
+// Latency: 3 cycles, one value a cycle. `whole` saturates at 511, `negative` comes along.
 module rounder #(
     parameter int WIDTH = 48
 ) (
@@ -15,47 +20,52 @@ module rounder #(
     output logic [8:0]       whole,
     output logic             negative
 );
-  // One bit per position: the leading one, the bits of the fraction, the bit worth one half.
-  logic [WIDTH-1:0] leading, fraction_mask, half, shifted;
-  logic [WIDTH-1:0] above;
+  // Stage 1: one bit a place: is it below the half's? and is it below, or at, that of half an ulp?
+  logic [WIDTH-1:0] value, below_half, below_ulp, at_ulp;
+  logic [5:0] fraction_1;
+  logic negative_1;
+  logic [WIDTH:0] at_or_above;
   always_comb begin
-    above = '0;
-    for (int k = WIDTH - 2; k >= 0; k--) above[k] = above[k+1] | magnitude[k+1];
-    leading = magnitude & ~above;
-    for (int k = 0; k < WIDTH; k++) begin
-      fraction_mask[k] = k < int'({26'b0, fraction});
-      half[k] = k + 1 == int'({26'b0, fraction});
-    end
-    shifted = magnitude >> fraction;
+    at_or_above = '0;
+    for (int k = WIDTH - 1; k >= 24; k--) at_or_above[k] = at_or_above[k+1] | magnitude[k];
   end
-
-  // Stage 1: how far the fraction is from one half, and how far a tie reaches.
-  logic signed [WIDTH:0] distance;
-  logic [WIDTH-1:0] reach;
-  logic [8:0] floor;
-  logic saturated, exact, vanishing, negative_1;
   always_ff @(posedge clk) begin
-    distance   <= $signed({1'b0, magnitude & fraction_mask}) - $signed({1'b0, half});
-    reach      <= leading >> 24;
-    floor      <= shifted[8:0];
-    saturated  <= |shifted[WIDTH-1:9];
-    exact      <= fraction == 0;
-    vanishing  <= {26'b0, fraction} > WIDTH;
+    for (int k = 0; k < WIDTH; k++) begin
+      below_half[k] <= k + 1 < int'({26'b0, fraction});
+      below_ulp[k]  <= k + 25 < WIDTH && at_or_above[k+25<WIDTH?k+25 : WIDTH];
+      at_ulp[k]     <= k + 24 < WIDTH && at_or_above[k+24<WIDTH?k+24 : WIDTH]
+                    && !at_or_above[k+25<WIDTH?k+25 : WIDTH];
+    end
+    value      <= magnitude;
+    fraction_1 <= fraction;
     negative_1 <= negative_in;
   end
 
-  // Stage 2: the decision.
-  logic [WIDTH-1:0] length;
+  // Stage 2: the whole part, the bit worth one half, and what the places below it say.
+  logic [8:0] floor;
+  logic half, zeros, only_ulp, ones, saturated, exact, negative_2;
+  logic [WIDTH:0] shifted;
+  assign shifted = {value, 1'b0} >> fraction_1;
+  always_ff @(posedge clk) begin
+    {floor, half} <= shifted[9:0];
+    saturated     <= |shifted[WIDTH:10];
+    zeros         <= ~|(value & below_half & ~below_ulp);
+    only_ulp      <= ~|((value ^ at_ulp) & below_half);
+    ones          <= &(value | ~below_half | below_ulp) && (|at_ulp);
+    exact         <= fraction_1 == 0;
+    negative_2    <= negative_1;
+  end
+
+  // Stage 3: the decision.
   logic tie, up;
   logic [9:0] rounded;
   always_comb begin
-    length  = distance[WIDTH] ? WIDTH'(-distance) : distance[WIDTH-1:0];
-    tie     = length <= reach;
-    up      = !exact && !vanishing && (tie ? floor[0] : !distance[WIDTH]);
+    tie     = half ? zeros || only_ulp : ones;
+    up      = !exact && (tie ? floor[0] : half);
     rounded = {1'b0, floor} + {9'b0, up};
   end
   always_ff @(posedge clk) begin
     whole    <= saturated || rounded[9] ? 9'd511 : rounded[8:0];
-    negative <= negative_1;
+    negative <= negative_2;
   end
 endmodule

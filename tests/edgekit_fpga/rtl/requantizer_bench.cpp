@@ -5,7 +5,7 @@
 #include <vector>
 #include "Vdut.h"
 
-constexpr int LATENCY = 7;
+constexpr int LATENCY = 8;
 
 int main() {
   Vdut dut;

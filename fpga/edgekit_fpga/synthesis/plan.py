@@ -1,0 +1,146 @@
+"""What synthesis will do, as a value: files, commands, tool versions, and a digest of them all.
+
+A plan is made without running anything; `edgekit_fpga.synthesis.carrying_out` does what it says.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgekit_fpga import rtl
+from edgekit_fpga.boards import Board, Part, load_part
+from edgekit_fpga.simulate.npu import parameters
+from edgekit_fpga.synthesis.errors import SynthesisError
+from edgekit_fpga.synthesis.tools import FLOWS, YOSYS, Flow, Tool
+
+SCRIPT = "synthesize.ys"
+NETLIST = "netlist.json"
+CELLS = "cells.json"
+TIMING = "timing.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One program's run: `arguments` name files of the plan's folder."""
+
+    name: str
+    tool: Tool
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """All that a run of the tools depends on.
+
+    Attributes:
+        board: the board's name.
+        top: the module that is synthesized.
+        clock_mhz: the clock it has to reach.
+        whole: it has the board's pins; else it is one module, placed without them.
+        resources: kind of cell -> how many the part has.
+        files: name -> text of every file the tools read.
+        steps: the programs, in order.
+        versions: distribution -> version of every tool.
+    """
+
+    board: str
+    top: str
+    clock_mhz: int
+    whole: bool
+    resources: tuple[tuple[str, int], ...]
+    files: tuple[tuple[str, str], ...]
+    steps: tuple[Step, ...]
+    versions: tuple[tuple[str, str], ...]
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` and the digest of the plan: equal plans make equal bitstreams."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, its files by their digests."""
+        files = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.files}
+        steps = [" ".join((step.tool.program, *step.arguments)) for step in self.steps]
+        return {
+            "digest": self.digest,
+            "files": files,
+            "commands": steps,
+            "versions": dict(self.versions),
+        }
+
+
+def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> BuildPlan:
+    """Plan the synthesis of a board's NPU, or of one of its modules alone.
+
+    Args:
+        board: its array and memories are the RTL's parameters.
+        top: a module of the RTL to look at by itself, without pins; empty for the whole board.
+        place: run nextpnr too; else Yosys alone, which counts cells.
+        seed: where nextpnr's random numbers start.
+
+    Raises:
+        SynthesisError: the board has no part, no module is called `top`, or a tool is missing.
+        SimulationError: the RTL has no form for this board.
+    """
+    part = load_part(board.name)
+    if part is None or board.family not in FLOWS:
+        raise SynthesisError(
+            f"{board.name} stands for chips of any vendor and has no part to synthesize for",
+            f"give {', '.join(rtl.PACKAGES)} and the other RTL files to the vendor's tools",
+        )
+    flow, whole = FLOWS[board.family], not top
+    top = top or "npu_axi"
+    sources = rtl.sources()
+    if f"{top}.sv" not in sources or f"{top}.sv" in rtl.PACKAGES:
+        raise SynthesisError(f"no module of the RTL is called {top!r}")
+    script = _script(list(sources), top, sources[f"{top}.sv"], board, flow)
+    files = {**sources, SCRIPT: script}
+    steps = [Step("synthesize", YOSYS, ("-q", "-l", "yosys.log", SCRIPT))]
+    tools = [YOSYS]
+    if place:
+        if whole:
+            files[f"pins.{flow.constraints}"] = ""
+        steps.append(Step("place and route", flow.place, _place(board, part, flow, seed, whole)))
+        tools.append(flow.place)
+    return BuildPlan(
+        board=board.name,
+        top=top,
+        clock_mhz=board.clock_mhz,
+        whole=whole,
+        resources=tuple(sorted(part.resources.items())),
+        files=tuple(files.items()),
+        steps=tuple(steps),
+        versions=tuple((tool.distribution, tool.version) for tool in tools),
+    )
+
+
+def _script(sources: list[str], top: str, text: str, board: Board, flow: Flow) -> str:
+    """Yosys' commands; the parameters of the board that the top module has are set."""
+    known = set(re.findall(r"parameter int (\w+)", text.split(");", 1)[0]))
+    chosen = {name: value for name, value in parameters(board).items() if name in known}
+    settings = " ".join(f"-set {name} {value}" for name, value in chosen.items())
+    lines = [f"read_verilog -sv {' '.join(sources)}"]
+    if settings:
+        lines.append(f"chparam {settings} {top}")
+    # ABC9 takes longer than everything else together and gains the NPU nothing
+    options = "-noabc9 " if board.family == "ecp5" else "-dsp "
+    lines.append(f"{flow.synthesize} {options}-top {top} -json {NETLIST}")
+    lines.append(f"tee -q -o {CELLS} stat -json")
+    return "\n".join(lines) + "\n"
+
+
+def _place(board: Board, part: Part, flow: Flow, seed: int, whole: bool) -> tuple[str, ...]:
+    options = [f"--{part.device}", "--package", part.package]
+    if part.speed:
+        options += ["--speed", part.speed]
+    options += ["--json", NETLIST, "--report", TIMING, "--seed", str(seed)]
+    options += ["--freq", str(board.clock_mhz), "--timing-allow-fail"]
+    if whole:
+        options += [f"--{flow.constraints}", f"pins.{flow.constraints}"]
+        options += [f"--{flow.placed_option}", f"placed.{flow.placed}"]
+    elif board.family == "ecp5":
+        options += ["--out-of-context"]
+    return (*options, "-q", "-l", "nextpnr.log")

