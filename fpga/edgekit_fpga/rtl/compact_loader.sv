@@ -36,7 +36,6 @@ module compact_loader #(
   logic [ADDRESS_BITS:0] missing;
   logic loading, twofold;
   always_comb begin
-    loading    = missing != 0;
     twofold    = write_target == REQUANT || write_target == TABLES;
     in_ready   = !reset && (running ? loading : !target_set);
     write      = in_valid && in_ready;
@@ -48,6 +47,7 @@ module compact_loader #(
       write_half <= twofold && !write_half;
       if (!twofold || write_half) write_address <= write_address + 1'b1;
       if (loading) missing <= missing - 1'b1;
+      if (missing == 1) loading <= 1'b0;
     end
     if (target_set && !running) begin
       write_target  <= target;
@@ -59,7 +59,8 @@ module compact_loader #(
       write_address <= ADDRESS_BITS'(load_address);
       write_half    <= 1'b0;
       missing       <= (ADDRESS_BITS + 1)'(load_count);
+      loading       <= load_count != 0;
     end
-    if (reset) missing <= '0;
+    if (reset) loading <= 1'b0;
   end
 endmodule

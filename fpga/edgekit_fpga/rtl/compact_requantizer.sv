@@ -11,7 +11,7 @@
 //
 // Handshake: `take` with `multiplier` and `shift`, the accumulator follows a cycle later, `offset`,
 // `low` and `high` do not change meanwhile. An accumulator every 9 cycles at most; results come in
-// order, 20 cycles after `take` at the latest. A sum is taken where `sum_valid` meets `sum_ready`;
+// order, 21 cycles after `take` at the latest. A sum is taken where `sum_valid` meets `sum_ready`;
 // the operands that it is clamped by are the `sum_` ones, and `of_sum` comes with its result.
 module compact_requantizer (
     input  logic               clk,
@@ -116,7 +116,6 @@ module compact_requantizer (
   assign leaving = {1'b0, whole[7:0] ^ {8{complement}}} + {8'b0, carry};
   assign sum_ready = age == 0 && !moving;
   always_ff @(posedge clk) begin
-    done <= moving && left_bytes == 0 && !reset;
     if (age == 4'd9 || (sum_valid && sum_ready)) begin
       whole      <= sum_ready ? sum
                   : {{high_high, low_low[31:16]} + {7'b0, middle}, low_low[15:0]};
@@ -141,13 +140,13 @@ module compact_requantizer (
     if (reset) moving <= 1'b0;
   end
 
-  // ---- rounding
+  // ---- rounding, in two steps: the bits before the point, then what the fraction adds to them.
+  // The fraction may be gone by then where the product moved by 8 bytes, but then all is zero.
   logic [7:0] units;
   logic [8:0] coarse, unit, beyond, rounded;
   logic [24:0] x;
-  logic below, close_above, close_below, up, negative_out, second_out;
+  logic below, close_above, close_below, up, beyond_int8, sign_1, sign_2, second_1, second_2, done_1;
   always_comb begin
-    units  = leaving[7:0];
     x      = fraction[31:7];
     below  = lost || |fraction[6:0];
     // bits of x that float32 has no room for: as many as there are bits before the point
@@ -160,21 +159,26 @@ module compact_requantizer (
     up     = close_above || close_below ? units[0] : x[24];
   end
   always_ff @(posedge clk) begin
+    units       <= leaving[7:0];
+    beyond_int8 <= leaving[8] || |(whole[54:8] ^ {47{complement}});
+    sign_1      <= sign;
+    second_1    <= second;
+    done        <= moving && left_bytes == 0 && !reset;
     // all magnitudes from 256 on saturate
-    rounded      <= leaving[8] || |(whole[54:8] ^ {47{complement}}) ? 9'd256
-                  : {1'b0, units} + {8'b0, up};
-    negative_out <= sign;
-    second_out   <= second;
-    of_sum       <= second_out;
-    valid        <= done && !reset;
+    rounded     <= beyond_int8 ? 9'd256 : {1'b0, units} + {8'b0, up};
+    sign_2      <= sign_1;
+    second_2    <= second_1;
+    done_1      <= done && !reset;
+    of_sum      <= second_2;
+    valid       <= done_1 && !reset;
   end
   clamp finish (
       .clk,
       .whole(rounded),
-      .negative(negative_out),
-      .offset(second_out ? sum_offset : offset),
-      .low(second_out ? sum_low : low),
-      .high(second_out ? sum_high : high),
+      .negative(sign_2),
+      .offset(second_2 ? sum_offset : offset),
+      .low(second_2 ? sum_low : low),
+      .high(second_2 ? sum_high : high),
       .result
   );
 endmodule

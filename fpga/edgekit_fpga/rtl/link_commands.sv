@@ -52,14 +52,15 @@ module link_commands #(
   logic word_valid, word_used, late, started;
   logic [1:0] command;
   logic [23:0] missing;
+  logic more;  // words are missing
   assign pop        = byte_valid && !word_valid;
-  assign in_valid   = word_valid && missing != 0
+  assign in_valid   = word_valid && more
                    && (state == LOAD || (state == RUN && busy));
   assign read_count = missing;
   always_comb begin
     case (state)
       LOAD: word_used = in_ready;
-      RUN: word_used = missing != 0 && (busy ? in_ready : started);
+      RUN: word_used = more && (busy ? in_ready : started);
       READ, ANSWER: word_used = 1'b0;
       default: word_used = 1'b1;
     endcase
@@ -130,6 +131,7 @@ module link_commands #(
       end
       COUNT: begin
         missing    <= in_data[23:0];
+        more       <= in_data[23:0] != 0;
         target_set <= word_valid && command == 2'd0;
         start      <= word_valid && command == 2'd1;
         read       <= word_valid && command == 2'd2;
@@ -137,17 +139,19 @@ module link_commands #(
       end
       LOAD: begin
         if (word_valid && word_used) missing <= missing - 1'b1;
-        if (missing == 0 && !target_set) state <= COMMAND;
+        if (word_valid && word_used && missing == 24'd1) more <= 1'b0;
+        if (!more && !target_set) state <= COMMAND;
       end
       RUN: begin
         started <= 1'b1;
         if (word_valid && word_used) missing <= missing - 1'b1;
+        if (word_valid && word_used && missing == 24'd1) more <= 1'b0;
         // `busy` shows a start in the cycle after
         if (busy && cycles[31:8] == address[31:8]) begin
           late       <= 1'b1;
           core_reset <= 1'b1;
         end
-        if (started && !start && !busy && missing == 0) state <= ANSWER;
+        if (started && !start && !busy && !more) state <= ANSWER;
       end
       READ: begin
         started <= 1'b1;
