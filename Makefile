@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test soak lint bench docs clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -15,6 +15,10 @@ demo: $(VENV)/.ready-sim  ## the whole line on this machine: model to telemetry
 
 test: $(VENV)/.ready-dev  ## all tests; what needs a missing service is skipped with the reason
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.ready-dev  ## kill registering, building and pushing at two hundred random points each
+	@EDGEKIT_CRASH_POINTS=200 $(BIN)/python -m pytest -n0 tests/edgekit/registry/test_crash.py \
+		tests/edgekit/packager/test_crash.py
 
 lint: $(VENV)/.ready-dev  ## ruff, mypy --strict, the rule of dependence
 	@$(BIN)/ruff check .

@@ -1,12 +1,15 @@
 """Build and push an image: edgekit beside `docker build` and `docker push`, on the same content.
 
-    python benchmarks/images.py [--model-mb 14] [--runs 3] [--json]
+    python benchmarks/images.py [--model-mb 14,100] [--runs 3] [--json]
 
 Both put Debian's Python, the wheels, edgekit's runtime and a model into one image (linux/amd64) and
 push it to a registry on this machine. Everything that is downloaded is there before the clock
-starts. A figure is the wall time of whole commands, the least of `--runs`. Docker starts from the
-same base layer as an image of the same registry, and copies the same files; its layer cache holds
-what its own earlier builds left.
+starts. Docker starts from the same base layer as an image of the same registry, and copies the same
+files; its layer cache holds what its own earlier builds left.
+
+A figure is the wall time of whole commands, the least of `--runs`; beside it the processor seconds
+of the command and, for Docker, of its engine, which other work on the machine disturbs less. The
+registry's own work is in neither. edgekit's command runs from byte code, as an installed one does.
 
 Needs a Docker engine, docker-registry and, the first time, Debian's mirror and pip's index.
 """
@@ -15,12 +18,13 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +48,7 @@ from edgekit.workspace import Workspace
 
 AMD64 = Platform("linux", "amd64")
 STEPS = ("first build, warm caches", "nothing changed", "another model")
+ENGINE = ("dockerd", "containerd")
 
 
 @dataclass
@@ -52,16 +57,42 @@ class Figures:
 
     tool: str
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    processor: dict[str, list[float]] = field(default_factory=dict)
     uploaded: dict[str, int] = field(default_factory=dict)
     model_layer: int = 0
 
-    def add(self, step: str, seconds: float) -> None:
-        """Another run of a step."""
-        self.seconds.setdefault(step, []).append(seconds)
+    @contextmanager
+    def run(self, step: str) -> Iterator[None]:
+        """Measure a run of a step."""
+        wall, processor = time.perf_counter(), processor_seconds()
+        yield
+        self.seconds.setdefault(step, []).append(time.perf_counter() - wall)
+        self.processor.setdefault(step, []).append(processor_seconds() - processor)
 
     def best(self, step: str) -> float:
         """The least of the runs."""
         return min(self.seconds[step])
+
+    def cpu(self, step: str) -> float:
+        """The least processor seconds of the runs."""
+        return min(self.processor[step])
+
+
+def processor_seconds() -> float:
+    """What the commands that ended so far, and Docker's engine, have taken of the processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = used.ru_utime + used.ru_stime
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            name, _, rest = (entry / "stat").read_text().rpartition(") ")
+        except OSError:  # it has ended
+            continue
+        if name.rpartition("(")[2] in ENGINE:
+            user, system = rest.split()[11:13]
+            total += (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def run(*command: str, env: Mapping[str, str] | None = None) -> str:
@@ -128,6 +159,7 @@ class Edgekit:
         self.folder, self.address, self.megabytes = folder, address, megabytes
         self.workspace = Workspace.create(folder / "workspace")
         self.environment = {**os.environ, "EDGEKIT_WORKSPACE": str(self.workspace.folder)}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         for name in ("cache", "locks"):
             if (downloads / name).exists():
                 shutil.copytree(downloads / name, self.workspace.folder / name, dirs_exist_ok=True)
@@ -141,15 +173,14 @@ class Edgekit:
         Registry.open(self.workspace).register(path, "bench")
         return path
 
-    def build(self, tag: str) -> tuple[float, dict[str, Any]]:
-        """Build the newest version and push it; seconds and what the command says."""
-        began = time.perf_counter()
+    def build(self, tag: str) -> dict[str, Any]:
+        """Build the newest version and push it; what the command says."""
         said = run(
             *(sys.executable, "-m", "edgekit", "image", "build", "bench", "--json"),
             *("--platform", "linux/amd64", "--push", f"{self.address}/edgekit:{tag}"),
             env=self.environment,
         )
-        return time.perf_counter() - began, json.loads(said)
+        return dict(json.loads(said))
 
     def forget_layers(self) -> None:
         """Leave the downloads, drop everything made of them."""
@@ -165,15 +196,15 @@ def measure_edgekit(kit: Edgekit, runs: int) -> Figures:
         kit.forget_layers()
         # a repository that has nothing yet
         kit.address = f"{kit.address.partition('/')[0]}/run{number}"
-        seconds, said = kit.build("1")
-        figures.add(first, seconds)
+        with figures.run(first):
+            said = kit.build("1")
         figures.uploaded[first] = said["bytes_uploaded"]
-        seconds, said = kit.build("1")
-        figures.add(nothing, seconds)
+        with figures.run(nothing):
+            said = kit.build("1")
         figures.uploaded[nothing] = said["bytes_uploaded"]
         kit.register()
-        seconds, said = kit.build("2")
-        figures.add(another, seconds)
+        with figures.run(another):
+            said = kit.build("2")
         figures.uploaded[another] = said["bytes_uploaded"]
         figures.model_layer = next(
             layer["size"] for layer in said["layers"] if layer["name"] == "model"
@@ -216,18 +247,17 @@ def measure_docker(docker: str, buildkit: bool, kit: Edgekit, folder: Path, runs
     first, nothing, another = STEPS
     registry = kit.address.partition("/")[0]
 
-    def build(name: str, *options: str) -> float:
-        began = time.perf_counter()
-        run(docker, "build", "--quiet", *options, "--tag", name, str(folder), env=environment)
-        run(docker, "push", "--quiet", name, env=environment)
-        return time.perf_counter() - began
+    def build(step: str, name: str, *options: str) -> None:
+        with figures.run(step):
+            run(docker, "build", "--quiet", *options, "--tag", name, str(folder), env=environment)
+            run(docker, "push", "--quiet", name, env=environment)
 
     for number in range(runs):
         name = f"{registry}/docker{int(buildkit)}-{number}"
-        figures.add(first, build(f"{name}:1", "--no-cache"))
-        figures.add(nothing, build(f"{name}:1"))
+        build(first, f"{name}:1", "--no-cache")
+        build(nothing, f"{name}:1")
         write_model(folder / "model" / "model.onnx", kit.megabytes, 1000 + 10 * number + buildkit)
-        figures.add(another, build(f"{name}:2"))
+        build(another, f"{name}:2")
         run(docker, "image", "rm", "--force", f"{name}:1", f"{name}:2")
     return figures
 
@@ -252,56 +282,65 @@ def buildkit_docker() -> str | None:
     return None
 
 
-def report(all_figures: list[Figures], as_json: bool, megabytes: float) -> None:
+def machine() -> str:
+    """What the figures were measured on."""
+    return f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+
+
+def report(all_figures: list[Figures], megabytes: float) -> None:
     """Print the figures, and how many times faster ours are."""
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}"
-    if as_json:
-        value = {
-            "machine": machine,
-            "model_mb": megabytes,
-            "tools": [vars(figures) for figures in all_figures],
-        }
-        print(json.dumps(value, indent=2))
-        return
-    print(f"Build and push, linux/amd64, a model of {megabytes} MB; {machine}\n")
-    print(f"{'':28}" + "".join(f"{figures.tool:>22}" for figures in all_figures))
-    ours = all_figures[0]
+    print(f"Build and push, linux/amd64, a model of {megabytes:g} MB; {machine()}\n")
+    print(f"{'':34}" + "".join(f"{figures.tool:>24}" for figures in all_figures))
     for step in STEPS:
-        cells = [f"{figures.best(step):.2f} s" for figures in all_figures]
-        for number, figures in enumerate(all_figures[1:], 1):
-            cells[number] += f" ({figures.best(step) / ours.best(step):.0f}x)"
-        print(f"{step:28}" + "".join(f"{cell:>22}" for cell in cells))
+        _row(step, [figures.best(step) for figures in all_figures])
+        _row("  processor", [figures.cpu(step) for figures in all_figures])
+    ours = all_figures[0]
     print("\nUploaded by edgekit, bytes:")
     for step in STEPS:
         print(f"  {step:26}{ours.uploaded[step]:>14,}")
-    print(f"  {'(the model layer has':26}{ours.model_layer:>14,})")
+    print(f"  {'(the model layer has':26}{ours.model_layer:>14,})\n")
+
+
+def _row(label: str, seconds: list[float]) -> None:
+    ours, *others = seconds
+    cells = [f"{ours:.2f} s", *(f"{each:.2f} s ({each / ours:.1f}x)" for each in others)]
+    print(f"{label:34}" + "".join(f"{cell:>24}" for cell in cells))
+
+
+def measure(megabytes: float, runs: int, downloads: Path | None) -> list[Figures]:
+    """All tools' figures for a model of a size, each with a registry that has nothing yet."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as name:
+        folder = Path(name)
+        with docker_registry(folder) as address:
+            kit = Edgekit(folder, address, megabytes, downloads or folder / "none")
+            kit.register()
+            kit.build("warm")
+            figures = [measure_edgekit(kit, runs)]
+            docker_context(kit, folder)
+            context = folder / "context"
+            figures.append(measure_docker("docker", False, kit, context, runs))
+            if (program := buildkit_docker()) is not None:
+                figures.append(measure_docker(program, True, kit, context, runs))
+    return figures
 
 
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--model-mb", type=float, default=14, help="size of the model")
+    parser.add_argument("--model-mb", default="14,100", help="sizes of the model")
     parser.add_argument("--runs", type=int, default=3, help="runs of each step; the least counts")
     parser.add_argument("--cache", type=Path, help="a workspace whose downloads and locks to use")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as name:
-        folder = Path(name)
-        with docker_registry(folder) as address:
-            kit = Edgekit(folder, address, arguments.model_mb, arguments.cache or folder / "none")
-            kit.register()
-            kit.build("warm")
-            figures = [measure_edgekit(kit, arguments.runs)]
-            docker_context(kit, folder)
-            context = folder / "context"
-            measured: list[Callable[[], Figures]] = [
-                lambda: measure_docker("docker", False, kit, context, arguments.runs)
-            ]
-            if (program := buildkit_docker()) is not None:
-                found = program
-                measured.append(lambda: measure_docker(found, True, kit, context, arguments.runs))
-            figures += [each() for each in measured]
-    report(figures, arguments.json, arguments.model_mb)
+    sizes = [float(text) for text in arguments.model_mb.split(",")]
+    found = []
+    for megabytes in sizes:
+        figures = measure(megabytes, arguments.runs, arguments.cache)
+        found.append({"model_mb": megabytes, "tools": [vars(each) for each in figures]})
+        if not arguments.json:
+            report(figures, megabytes)
+    if arguments.json:
+        print(json.dumps({"machine": machine(), "sizes": found}, indent=2))
 
 
 if __name__ == "__main__":

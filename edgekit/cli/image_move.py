@@ -1,4 +1,4 @@
-"""`edgekit image copy, delete, diff, bundle, unbundle`: images from place to place."""
+"""`edgekit image copy, delete, bundle, unbundle`: images from place to place."""
 
 import tempfile
 import time
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekit.cli.image_trust import PLAIN_HTTP
-from edgekit.cli.output import json_option, print_json, print_table, progress, say
+from edgekit.cli.image_named import FILE, PLAIN_HTTP, located, recorded
+from edgekit.cli.output import json_option, print_json, progress, say
 
 if TYPE_CHECKING:
     from edgekit.oci.blobs import Blobs
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from edgekit.oci.descriptor import Descriptor
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @contextmanager
@@ -118,7 +116,6 @@ def delete(name: str, forget: bool, plain_http: bool, as_json: bool) -> None:
       edgekit image delete digits:1
       edgekit image delete registry.example.com/digits:1 --forget
     """
-    from edgekit.cli.image import recorded
     from edgekit.oci.client import RegistryClient
     from edgekit.oci.reference import Reference
     from edgekit.registry import Registry
@@ -144,36 +141,8 @@ def delete(name: str, forget: bool, plain_http: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("old")
-@click.argument("new")
-@PLAIN_HTTP
-@json_option
-def diff(old: str, new: str, plain_http: bool, as_json: bool) -> int:
-    """Show which layers of NEW a device that has OLD would fetch. Exits 3 where any changed.
-
-    \b
-    Examples:
-      edgekit image diff digits:1 digits:2
-      edgekit image diff registry.example.com/digits:1 oci:out
-    """
-    from edgekit.cli.image import located
-    from edgekit.oci.describe import changed_layers, describe
-
-    with located(old, plain_http) as before, located(new, plain_http) as after:
-        changes = changed_layers(describe(*before), describe(*after))
-    if as_json:
-        print_json({"changes": changes})
-    elif not changes:
-        say("the same layers")
-    else:
-        rows = [(each["platform"], each["by"], each["change"], each["size"]) for each in changes]
-        print_table("", ("platform", "layer", "change", "bytes to fetch"), rows)
-    return 3 if changes else 0
-
-
-@click.command()
 @click.argument("name")
-@click.argument("path", type=_FILE)
+@click.argument("path", type=FILE)
 @PLAIN_HTTP
 @json_option
 def bundle(name: str, path: Path, plain_http: bool, as_json: bool) -> None:
@@ -201,7 +170,6 @@ def bundle(name: str, path: Path, plain_http: bool, as_json: bool) -> None:
 
 def _gather(name: str, layout: "Layout", plain_http: bool) -> str:
     """Copy an image and what is said about it into a layout; the image's digest."""
-    from edgekit.cli.image import located
     from edgekit.oci.artifacts import fetch_artifact, list_artifacts
     from edgekit.oci.client import RegistryClient
     from edgekit.oci.image import walk
@@ -240,11 +208,9 @@ def _add_papers_of_layout(name: str, digest: str, layout: "Layout") -> None:
 
 
 @click.command()
-@click.argument("path", type=_FILE)
+@click.argument("path", type=FILE)
 @click.argument("target", metavar="REGISTRY/NAME:TAG|oci:DIR")
-@click.option(
-    "--key", "keys", type=_FILE, multiple=True, help="Take it only if signed by this key."
-)
+@click.option("--key", "keys", type=FILE, multiple=True, help="Take it only if signed by this key.")
 @PLAIN_HTTP
 @json_option
 def unbundle(

@@ -2,23 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from edgekit.cli.image_named import FILE, PLAIN_HTTP, recorded_digest, store_here
 from edgekit.cli.output import json_option, print_json, say
-
-if TYPE_CHECKING:
-    from edgekit.packager.store import Store
-
-PLAIN_HTTP = click.option(
-    "--plain-http", is_flag=True, help="Talk HTTP without TLS; unasked only to this machine."
-)
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("path", type=_FILE)
+@click.argument("path", type=FILE)
 @json_option
 def keygen(path: Path, as_json: bool) -> None:
     """Make a signing key at PATH, and its public key at PATH.pub.
@@ -52,7 +44,7 @@ def keygen(path: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--key", type=_FILE, required=True, help="The signing key.")
+@click.option("--key", type=FILE, required=True, help="The signing key.")
 @click.option("--builder", default="", help="Who built it, for the provenance: a URI.")
 @PLAIN_HTTP
 @json_option
@@ -89,7 +81,7 @@ def sign_image(name: str, key: Path, builder: str, plain_http: bool) -> tuple[st
     from edgekit.oci.transfer import fetch_root
     from edgekit.packager.papers import push_papers, statements, write_papers
 
-    store = _store()
+    store = store_here()
     if name.startswith("oci:"):
         folder, _, called = name.removeprefix("oci:").partition(":")
         layout = Layout(Path(folder))
@@ -111,21 +103,9 @@ def sign_image(name: str, key: Path, builder: str, plain_http: bool) -> tuple[st
     return root.digest, [each.predicate_type for each in said]
 
 
-def _store() -> "Store | None":
-    from edgekit.errors import WorkspaceError
-    from edgekit.packager.store import Store
-    from edgekit.workspace import Workspace
-
-    try:
-        workspace = Workspace.find()
-    except WorkspaceError:
-        return None
-    return Store(workspace.cache, workspace.folder / "locks")
-
-
 @click.command()
 @click.argument("name")
-@click.option("--key", "keys", type=_FILE, multiple=True, required=True, help="A public key.")
+@click.option("--key", "keys", type=FILE, multiple=True, required=True, help="A public key.")
 @click.option("--builder", "builders", multiple=True, help="Provenance must name this builder.")
 @PLAIN_HTTP
 @json_option
@@ -187,12 +167,11 @@ def sbom(name: str, as_json: bool) -> None:
     Examples:
       edgekit image sbom digits:1 > digits.cdx.json
     """
-    from edgekit.cli.image import recorded_digest
     from edgekit.errors import WorkspaceError
     from edgekit.packager.materials import bill_of_material, recall_materials
 
     _ = as_json  # the document is JSON either way
-    store = _store()
+    store = store_here()
     if store is None:
         raise WorkspaceError("there is no workspace here that could know", "build the image in one")
     digest = recorded_digest(name)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgekit.cli.model_measure import profile, quantize
+from edgekit.cli.model_move import download, export_all, import_all, pull, push
 from edgekit.cli.output import json_option, print_json, print_table, say
 from edgekit.cli.registered import (
     FILE,
@@ -40,6 +41,8 @@ def model() -> None:
 @click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
 @click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
 @click.option("--framework", default="onnx", show_default=True, help="What the file is for.")
+@click.option("--score", type=FILE, help="A script that loads it: init() and run(data).")
+@click.option("--requirements", type=FILE, help="A requirements.txt of what the script imports.")
 @json_option
 def register(
     path: Path,
@@ -47,25 +50,38 @@ def register(
     tags: Sequence[str],
     properties: Sequence[str],
     framework: str,
+    score: Path | None,
+    requirements: Path | None,
     as_json: bool,
 ) -> None:
     """Store the model file PATH as the next version of a name.
 
-    An ONNX file is checked, and its inputs and outputs are read; a file of another framework is
-    stored as it is.
+    An ONNX file is checked, its inputs and outputs are read, and weights that it keeps in files
+    beside it are stored with it. A file of another framework is stored as it is, with the script
+    that loads it.
 
     \b
     Examples:
       edgekit model register digits.onnx --name digits
       edgekit model register digits.onnx --name digits --tag stage=trial --property data=uci
+      edgekit model register model.pkl --name trees --framework sklearn \\
+          --score score.py --requirements requirements.txt
     """
     registered = open_registry(create=True).register(
-        path, name, tags=labels(tags), properties=labels(properties), framework=framework
+        path,
+        name,
+        tags=labels(tags),
+        properties=labels(properties),
+        framework=framework,
+        score=score,
+        requirements=requirements,
     )
     if as_json:
         print_json(registered.as_dict())
-    else:
-        click.echo(f"Registered {registered.ref}  {registered.digest}  {registered.size:,} bytes")
+        return
+    click.echo(f"Registered {registered.ref}  {registered.digest}  {registered.total_size:,} bytes")
+    for file in registered.files:
+        click.echo(f"  with {file.path} ({file.role}, {file.size:,} bytes)")
 
 
 @model.command(name="list")
@@ -133,7 +149,7 @@ def list_models(
                 (
                     str(version.ref),
                     " ".join(version.aliases),
-                    f"{version.size:,}",
+                    f"{version.total_size:,}",
                     version.digest.removeprefix("sha256:")[:12],
                     str(version.parent or ""),
                     joined(version.tags),
@@ -175,6 +191,7 @@ def show(ref: str, as_json: bool) -> None:
         ("Model", str(version.ref)),
         ("Digest", version.digest),
         ("Size", f"{version.size:,} bytes"),
+        *(("With", f"{file.path} ({file.role}, {file.size:,} bytes)") for file in version.files),
         ("Framework", version.framework),
         *(("Input", str(spec)) for spec in version.inputs),
         *(("Output", str(spec)) for spec in version.outputs),
@@ -342,75 +359,6 @@ def gc(days: float, dry_run: bool, as_json: bool) -> None:
     )
 
 
-@model.command(name="export")
-@click.argument("archive", type=click.Path(dir_okay=False, path_type=Path))
-@json_option
-def export_all(archive: Path, as_json: bool) -> None:
-    """Write everything that is registered to one file.
-
-    Models with their files, tags, aliases and history; images and FPGA packages made from them.
-
-    \b
-    Examples:
-      edgekit model export registry.tar
-    """
-    count = open_registry().export_archive(archive)
-    if as_json:
-        print_json({"path": str(archive), "versions": count, "bytes": archive.stat().st_size})
-    else:
-        click.echo(f"Wrote {archive}  {count} versions  {archive.stat().st_size:,} bytes")
-
-
-@model.command(name="import")
-@click.argument("archive", type=FILE)
-@json_option
-def import_all(archive: Path, as_json: bool) -> None:
-    """Take in everything from such a file.
-
-    All of it or, where a model of the same name is here already or the file is damaged, nothing.
-
-    \b
-    Examples:
-      edgekit model import registry.tar
-    """
-    count = open_registry(create=True).import_archive(archive)
-    if as_json:
-        print_json({"path": str(archive), "versions": count})
-    else:
-        click.echo(f"Took in {count} versions from {archive}")
-
-
-@model.command()
-@click.argument("ref")
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    help="File or folder to write to.  [default: NAME-VERSION.onnx]",
-)
-@json_option
-def download(ref: str, output: Path | None, as_json: bool) -> None:
-    """Copy a version's file out of the registry, verified.
-
-    \b
-    Examples:
-      edgekit model download digits -o digits.onnx
-      edgekit model download digits:1 -o models/
-    """
-    from edgekit.registry import ModelRef
-
-    registry = open_registry()
-    version = registry.get(ModelRef.parse(ref))
-    target = output or Path()
-    if target.is_dir():
-        target = target / f"{version.name}-{version.version}.{version.framework}"
-    registry.copy_model(version.ref, target)
-    if as_json:
-        print_json({"ref": str(version.ref), "path": str(target), "digest": version.digest})
-    else:
-        click.echo(f"Wrote {target}  {version.digest}")
-
-
 def _profiled(measured: Mapping[str, Any]) -> str:
     return (
         f"{measured['p50'] * 1e6:,.0f} µs median, {measured['p99'] * 1e6:,.0f} µs 99% "
@@ -418,5 +366,5 @@ def _profiled(measured: Mapping[str, Any]) -> str:
     )
 
 
-model.add_command(quantize)
-model.add_command(profile)
+for _command in (download, export_all, import_all, profile, pull, push, quantize):
+    model.add_command(_command)

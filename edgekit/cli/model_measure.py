@@ -82,7 +82,7 @@ def quantize(
     registry = open_registry()
     source = registry.get(ModelRef.parse(ref))
     wanted_tags = labels(tags)
-    floating = registry.model_file(source.ref).read_bytes()
+    floating = registry.model_bytes(source.ref)
     observed, _ = load_split(calibration)
     judged, truth = load_split(test) if test else (observed, None)
     recipe = Recipe(method, percentile, equalize, correct_bias, power_of_two)

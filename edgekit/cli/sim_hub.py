@@ -32,6 +32,11 @@ from edgekit.cli.sim_hub_look import device, events, invoke, twin
     show_default=True,
     help="Keep the rates of a tier of the real service.",
 )
+@click.option(
+    "--routes",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="YAML file with the routing section to use from now on.",
+)
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends.")
 @json_option
 @click.pass_context
@@ -43,11 +48,13 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
       edgekit sim hub --state .hub
       edgekit sim hub --bind auto --json
       edgekit sim hub --bind 127.0.0.1 --bind 172.17.0.1    for containers, too
+      edgekit sim hub --state .hub --routes routes.yaml
       edgekit sim hub events --follow
     """
     if ctx.invoked_subcommand is not None:
         return
     from edgekit_sim.iothub.__main__ import run
+    from edgekit_sim.iothub.routing.file import read_routes
     from edgekit_sim.iothub.server import HUB_NAME, Settings
     from edgekit_sim.iothub.uploads import storage_of_environment
 
@@ -58,6 +65,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
         https_port=options["https_port"],
         tier=options["tier"],
         storage=storage_of_environment(),
+        routing=read_routes(options["routes"]) if options["routes"] else None,
     )
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)
 

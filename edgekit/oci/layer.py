@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal, Protocol, cast
 
 import zstandard
 
-from edgekit.errors import OciError
+from edgekit.errors import Corrupt, OciError
 from edgekit.oci.blobs import CHUNK, Blobs
 from edgekit.oci.descriptor import LAYER, LAYER_GZIP, LAYER_ZSTD, Descriptor
 
@@ -48,7 +48,15 @@ class ZipMember:
     name: str
 
 
-Content = bytes | Path | ZipMember
+@dataclass(frozen=True)
+class PinnedFile:
+    """A file that must have this digest when it is read; no layer is made of another."""
+
+    path: Path
+    digest: str
+
+
+Content = bytes | Path | ZipMember | PinnedFile
 
 
 @dataclass(frozen=True)
@@ -124,15 +132,25 @@ def write_layer(
         OciError: two different entries have one path, or a file to be read is not there.
     """
     with blobs.writer() as writer:
-        hashing = _Hashing(_compressed(writer, compression, level))
-        with tarfile.open(
-            fileobj=cast(BinaryIO, hashing), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8"
-        ) as archive:
-            for entry in _ordered(entries):
-                _append(archive, entry)
-        hashing.close()
-        digest, size = writer.digest, writer.size
-    return Layer(Descriptor(MEDIA_TYPES[compression], digest, size), hashing.digest)
+        if compression == "none":
+            # the archive is the blob: one digest serves both
+            _archive(entries, writer)
+            diff_id = writer.digest
+        else:
+            hashing = _Hashing(_compressed(writer, compression, level))
+            _archive(entries, hashing)
+            hashing.close()
+            diff_id = hashing.digest
+        descriptor = Descriptor(MEDIA_TYPES[compression], writer.digest, writer.size)
+    return Layer(descriptor, diff_id)
+
+
+def _archive(entries: Iterable[Entry], sink: Sink) -> None:
+    with tarfile.open(
+        fileobj=cast(BinaryIO, sink), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8"
+    ) as archive:
+        for entry in _ordered(entries):
+            _append(archive, entry)
 
 
 def _ordered(entries: Iterable[Entry]) -> list[Entry]:
@@ -166,6 +184,8 @@ def _append(archive: tarfile.TarFile, entry: Entry) -> None:
                 raise OciError(f"{entry.path} became shorter while it was read") from error
             if file.read(1):
                 raise OciError(f"{entry.path} became longer while it was read")
+            if isinstance(file, _Pinned):
+                file.check()
 
 
 @contextmanager
@@ -176,12 +196,37 @@ def _opened(entry: Entry) -> Iterator[tuple[BinaryIO, int]]:
             yield BytesIO(content), len(content)
         elif isinstance(content, Path):
             with content.open("rb") as file:
-                yield file, content.stat().st_size
+                yield file, os.fstat(file.fileno()).st_size
+        elif isinstance(content, PinnedFile):
+            with content.path.open("rb") as file:
+                pinned = _Pinned(file, content)
+                yield cast(BinaryIO, pinned), os.fstat(file.fileno()).st_size
         else:
             with zipfile.ZipFile(content.archive) as archive, archive.open(content.name) as member:
                 yield cast(BinaryIO, member), archive.getinfo(content.name).file_size
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise OciError(f"cannot read {entry.path} for a layer: {error}") from error
+
+
+class _Pinned:
+    """Hashes a file while it is read."""
+
+    def __init__(self, file: BinaryIO, wanted: PinnedFile) -> None:
+        self._file, self._wanted = file, wanted
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._hash.update(data)
+        return data
+
+    def check(self) -> None:
+        found = "sha256:" + self._hash.hexdigest()
+        if found != self._wanted.digest:
+            raise Corrupt(
+                f"{self._wanted.path} is not {self._wanted.digest} but {found}",
+                "it changed after it was registered",
+            )
 
 
 class _Closable(Sink, Protocol):
@@ -206,14 +251,6 @@ class _Hashing:
     @property
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest()
-
-
-class _Plain:
-    def __init__(self, sink: Sink) -> None:
-        self.write = sink.write
-
-    def close(self) -> None:
-        """Nothing is held back."""
 
 
 class _Gzip:
@@ -292,9 +329,7 @@ def _compressed(sink: Sink, compression: Compression, level: int | None) -> _Clo
     chosen = _LEVELS[compression] if level is None else level
     if compression == "gzip":
         return _Gzip(sink, chosen)
-    if compression == "zstd":
-        return _Zstd(sink, chosen)
-    return _Plain(sink)
+    return _Zstd(sink, chosen)
 
 
 def file_digest(path: Path) -> str:
@@ -309,6 +344,7 @@ __all__ = [
     "Content",
     "Entry",
     "Layer",
+    "PinnedFile",
     "ZipMember",
     "compressor_identity",
     "file_digest",

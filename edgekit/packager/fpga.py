@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.errors import ModelError, NotFound
 from edgekit.registry.records import GraphRecord, ModelRef
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package
     """
     from edgekit_fpga import compile_model
 
-    package = compile_model(registry.model_file(ref).read_bytes(), board)
+    package = compile_model(registry.model_bytes(ref), board)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "package.npu"
         package.save(path)
@@ -42,3 +43,33 @@ def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package
             proof=package.manifest["proof"],
         )
     return package, record
+
+
+def stored_package(registry: Registry, text: str) -> tuple[Path, GraphRecord]:
+    """The newest FPGA package of a registered model version.
+
+    Args:
+        registry: where it is.
+        text: `NAME:VERSION`, with `@BOARD` behind it where it was compiled for several boards.
+
+    Returns:
+        Its file and its record.
+
+    Raises:
+        NotFound: there is no such version, or it was not compiled.
+        ModelError: it was compiled for several boards, and `text` names none.
+    """
+    name, _, board = text.partition("@")
+    ref = registry.get(ModelRef.parse(name)).ref
+    found = registry.graphs(model=ref, board=board or None)
+    if not found:
+        raise NotFound(
+            f"{ref} has no FPGA package" + (f" for {board}" if board else ""),
+            f"edgekit fpga compile {ref} -o {ref.name}.npu",
+        )
+    boards = sorted({record.board for record in found})
+    if len(boards) > 1:
+        raise ModelError(
+            f"{ref} was compiled for {', '.join(boards)}", f"name one: {ref}@{boards[0]}"
+        )
+    return registry.graph_file(found[-1]), found[-1]

@@ -3,14 +3,14 @@
 import hashlib
 import importlib.util
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekit.errors import Corrupt, ImageError
+from edgekit.errors import ImageError
 from edgekit.oci.descriptor import canonical_json
-from edgekit.oci.layer import Entry, file_digest
+from edgekit.oci.layer import Entry, PinnedFile, file_digest
 from edgekit.packager.store import Progress, Store
 
 FORMAT = 1
@@ -34,7 +34,8 @@ class PackagedModel:
         name: of the model in the registry.
         version: from 1.
         digest: of the file, `sha256:...`.
-        file: the ONNX file.
+        file: the ONNX file, or what finds it when it is needed: a model that is in the cache as a
+            layer is not read again.
         inputs: name, datatype and shape of each, as plain values.
         outputs: the same.
         parents: the versions it was made from, nearest first, as `NAME:VERSION`; for its papers
@@ -44,7 +45,7 @@ class PackagedModel:
     name: str
     version: int
     digest: str
-    file: Path
+    file: Path | Callable[[], Path]
     inputs: tuple[Mapping[str, Any], ...] = ()
     outputs: tuple[Mapping[str, Any], ...] = ()
     parents: tuple[str, ...] = ()
@@ -53,6 +54,11 @@ class PackagedModel:
     def reference(self) -> str:
         """`NAME:VERSION`."""
         return f"{self.name}:{self.version}"
+
+    @property
+    def path(self) -> Path:
+        """Where the ONNX file is."""
+        return self.file if isinstance(self.file, Path) else self.file()
 
     def describe(self) -> bytes:
         """What `model.json` in the image says."""
@@ -133,19 +139,21 @@ class ModelLayer:
         """Nothing to fetch."""
 
     def entries(self, _store: Store) -> list[Entry]:
-        """`model.onnx` and `model.json`.
-
-        Raises:
-            Corrupt: the file is not the registered one.
-        """
-        if file_digest(self.model.file) != self.model.digest:
-            raise Corrupt(
-                f"{self.model.file} is not the model registered as {self.model.reference}"
-            )
+        """`model.onnx` and `model.json`; the file is checked to be the registered one."""
         return [
-            Entry(f"{MODEL}/model.onnx", content=self.model.file),
+            Entry(f"{MODEL}/model.onnx", content=PinnedFile(self.model.path, self.model.digest)),
             Entry(f"{MODEL}/model.json", content=self.model.describe()),
         ]
+
+
+def model_layer(model: PackagedModel, store: Store) -> ModelLayer:
+    """The recipe of a model's layer; whether it is compressed is decided once for a digest."""
+    rule, key = [MODEL_LEVEL, MODEL_SAVING], model.digest.removeprefix("sha256:")
+    kept = store.read_record("models", key)
+    if kept is None or kept.get("rule") != rule or not isinstance(kept.get("compresses"), bool):
+        kept = {"rule": rule, "compresses": compresses(model.path)}
+        store.write_record("models", key, kept)
+    return ModelLayer(model, kept["compresses"])
 
 
 def compresses(path: Path) -> bool:

@@ -5,6 +5,7 @@ import json
 import os
 import ssl
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,8 @@ from edgekit.oci.blobs import Blobs
 Progress = Callable[[str, int, int], None]
 
 _PARALLEL = 6
+# whoever writes a file is done with it after so many seconds, or was killed
+_UNFINISHED = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,15 @@ def write_file(path: Path, data: bytes) -> None:
         if temporary:
             with suppress(FileNotFoundError):
                 Path(temporary).unlink()
+
+
+def sweep_unfinished(store: Store, older_than: float = _UNFINISHED) -> None:
+    """Remove from the cache what killed processes left half written `older_than` seconds ago."""
+    before = time.time() - older_than
+    for path in store.cache.rglob(".partial-*"):
+        with suppress(FileNotFoundError):  # its owner was faster
+            if path.stat().st_mtime <= before:
+                path.unlink()
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ REQUIREMENTS = (
     "onnxruntime>=1.20",
     "orjson>=3.10",
     "paho-mqtt>=1.6.1,<2",
+    "prometheus-client>=0.20",
     "uvloop>=0.20",
 )
 # Declared by onnxruntime for its tools; inference imports none of them.

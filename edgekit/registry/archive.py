@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from edgekit.errors import Conflict, ModelError, RegistryError
 from edgekit.registry.archive_record import (
     Damage,
+    File,
     Graph,
     Image,
     Labels,
@@ -36,8 +37,8 @@ from edgekit.registry.archive_record import (
 )
 from edgekit.registry.blobs import BlobStore
 from edgekit.registry.database import Database, explained
-from edgekit.registry.onnxfile import read_signature
-from edgekit.registry.records import TensorSpec, check_labels
+from edgekit.registry.onnxfile import check_graph, read_contents
+from edgekit.registry.records import TensorSpec, check_labels, check_path
 from edgekit.registry.schema import (
     aliases,
     graphs,
@@ -46,6 +47,7 @@ from edgekit.registry.schema import (
     images,
     models,
     profiles,
+    version_files,
     version_properties,
     version_tags,
     versions,
@@ -130,15 +132,22 @@ def _read(connection: sa.Connection) -> Record:
         ordered = connection.execute(chosen.order_by(profiles.c.created, profiles.c.id))
         return tuple(Profile(measured=row.measured, created=row.created) for row in ordered)
 
+    def files(owner: int) -> tuple[File, ...]:
+        chosen = sa.select(version_files).where(version_files.c.version_id == owner)
+        ordered = connection.execute(chosen.order_by(version_files.c.path))
+        return tuple(File(**_fields(row, "path", "role", "digest", "size")) for row in ordered)
+
     def version(row: Any) -> Version:
         return Version(
-            **_fields(row, "version", "framework", "digest", "size", "created", "deleted"),
+            **_fields(row, "version", "framework", "filename", "digest", "size"),
+            **_fields(row, "created", "deleted"),
             inputs=tuple(row.inputs),
             outputs=tuple(row.outputs),
             tags=labels(version_tags, row.id),
             properties=labels(version_properties, row.id),
             parent=refs.get(row.parent_id),
             profiles=measured(row.id),
+            files=files(row.id),
         )
 
     def standing(model_id: int) -> tuple[Standing, ...]:
@@ -215,6 +224,8 @@ def _read_record(archive: tarfile.TarFile) -> Record:
         for _, version in record.versions():
             check_labels("tag", version.tags)
             check_labels("property", version.properties)
+            for path in (version.filename, *(file.path for file in version.files)):
+                check_path(path)
     except (ValidationError, RegistryError) as error:
         raise Damage(f"its record does not fit: {' '.join(str(error).split())[:200]}") from error
     check_references(record)
@@ -245,7 +256,8 @@ def _store(archive: tarfile.TarFile, record: Record, blobs: BlobStore) -> None:
             raise Damage(f"{digest} has another size than recorded")
         file = archive.extractfile(member)
         assert file is not None
-        with blobs.incoming_stream(file, member.name) as incoming:
+        with blobs.intake() as intake:
+            incoming = intake.add_stream(file, member.name)
             if incoming.digest != digest:
                 raise Damage(f"{digest} is damaged")
             _check_signature(incoming.path, digest, record)
@@ -263,15 +275,22 @@ def _check_signature(path: Path, digest: str, record: Record) -> None:
     if not recorded:
         return
     try:
-        signature = read_signature(path, shown=Path(digest))
+        contents = read_contents(path, shown=Path(digest))
+        if not contents.weights:
+            check_graph(path, shown=Path(digest))
     except ModelError as error:
         raise Damage(str(error)) from error
     for version in recorded:
         if (_specs(version.inputs), _specs(version.outputs)) != (
-            signature.inputs,
-            signature.outputs,
+            contents.signature.inputs,
+            contents.signature.outputs,
         ):
             raise Damage(f"{digest} has other inputs or outputs than recorded")
+        sizes = {file.path: file.size for file in version.files if file.role == "weights"}
+        if sizes.keys() != contents.weights.keys() or any(
+            sizes[path] < least for path, least in contents.weights.items()
+        ):
+            raise Damage(f"{digest} keeps its weights in other files than recorded")
 
 
 def _specs(specs: Iterable[Spec]) -> tuple[TensorSpec, ...]:
@@ -286,7 +305,7 @@ def _insert(connection: sa.Connection, record: Record) -> None:
     ids: dict[tuple[str, int], int] = {}
     for name, version in parents_first(record):
         fields = version.model_dump(
-            include={"version", "framework", "digest", "size", "created", "deleted"}
+            include={"version", "framework", "filename", "digest", "size", "created", "deleted"}
         )
         version_id = _add(
             connection,
@@ -300,6 +319,10 @@ def _insert(connection: sa.Connection, record: Record) -> None:
         ids[name, version.version] = version_id
         put_labels(connection, version_tags, version_id, version.tags)
         put_labels(connection, version_properties, version_id, version.properties)
+        for file in version.files:
+            connection.execute(
+                version_files.insert().values(version_id=version_id, **file.model_dump())
+            )
         for profile in version.profiles:
             _add(connection, profiles, version_id=version_id, **profile.model_dump())
     for model in record.models:

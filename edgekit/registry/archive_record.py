@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from edgekit.registry.records import ALIAS, DIGEST, NAME
+from edgekit.registry.records import ALIAS, DIGEST, NAME, Role
 
 Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST.pattern}$")]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$", max_length=128)]
@@ -29,6 +29,15 @@ class Spec(_Part):
     shape: tuple[int | str | None, ...]
 
 
+class File(_Part):
+    """A file that a version has besides its model's file."""
+
+    path: Text
+    role: Role
+    digest: Digest
+    size: Size
+
+
 class Profile(_Part):
     """What was measured of a version."""
 
@@ -41,6 +50,7 @@ class Version(_Part):
 
     version: Count
     framework: Text
+    filename: Text = "model"
     digest: Digest
     size: Size
     inputs: tuple[Spec, ...]
@@ -51,6 +61,7 @@ class Version(_Part):
     created: datetime
     deleted: datetime | None
     profiles: tuple[Profile, ...]
+    files: tuple[File, ...] = ()
 
 
 class Standing(_Part):
@@ -105,6 +116,9 @@ class Record(_Part):
     def files(self) -> dict[str, int]:
         """The digest and size of every file."""
         found = {version.digest: version.size for _, version in self.versions()}
+        found |= {
+            file.digest: file.size for _, version in self.versions() for file in version.files
+        }
         return found | {graph.digest: graph.size for graph in self.graphs}
 
     def versions(self) -> Iterator[tuple[Model, Version]]:

@@ -10,12 +10,15 @@ import logging
 import math
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
 
 from edgekit.errors import RegistryError
 from edgekit.registry.database import explained
@@ -26,6 +29,7 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _ALGORITHM = "sha256"
 _INCOMING = "incoming"
+_FILE_URL = "file://"
 
 
 @dataclass(frozen=True)
@@ -43,61 +47,78 @@ class Incoming:
     size: int
 
 
+class Intake:
+    """A private folder with copies of files, hashed while they were copied.
+
+    Args:
+        folder: nobody else's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, source: Path, name: str = "file") -> Incoming:
+        """Copy `source`, to be called `name` in the folder.
+
+        Raises:
+            RegistryError: the source cannot be read or the copy not written.
+        """
+        with explained(f"copying {source}"), source.open("rb") as reading:
+            return self.add_stream(reading, str(source), name)
+
+    def add_stream(self, source: IO[bytes], shown: str, name: str = "file") -> Incoming:
+        """As `add`, from a file that is open; `shown` is what messages call it."""
+        copy = self.folder / name
+        with explained(f"copying {shown}"):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            return Incoming(copy, *_copy(source, copy))
+
+
 class BlobStore:
     """Blobs under one fsspec URL.
 
     Args:
         url: of the folder that holds them, as `file:///srv/blobs` or `s3://bucket/prefix`.
-        cache: a local folder for copies of remote blobs.
+        cache: a local folder for what can be made again, copies of remote blobs among it.
 
     Raises:
         RegistryError: there is no driver for the URL, or it refuses.
     """
 
     def __init__(self, url: str, cache: Path) -> None:
-        import fsspec
-
-        with explained(f"the blob store {_safe(url)}"):
-            try:
-                self._fs, self._root = fsspec.core.url_to_fs(url)
-            except (ValueError, ImportError) as error:
-                raise RegistryError(
-                    f"the blob store {_safe(url)} cannot be opened: {error}",
-                    hint="set blobs in workspace.toml to a folder or a URL that fsspec knows",
-                ) from error
         self._url = _safe(url)
-        self._local = "file" in _protocols(self._fs)
-        self._cache = cache / "blobs"
+        self.cache = cache
+        self._copies = cache / "blobs"
+        self._local = url.startswith(_FILE_URL)
+        if self._local:
+            # without fsspec, which takes longer to import than most commands need a folder for
+            self._root = unquote(url.removeprefix(_FILE_URL))
+        else:
+            self._fs, self._root = _opened(url)
+        self._incoming = Path(self._root if self._local else self._copies) / _INCOMING
+
+    @cached_property
+    def _fs(self) -> Any:
+        """The file system that holds the blobs; a folder's is opened when it is first asked."""
+        return _opened("file://")[0]
 
     @contextmanager
-    def incoming(self, source: Path) -> Iterator[Incoming]:
-        """A private copy of `source`, hashed while it was copied; gone when the block ends.
+    def intake(self) -> Iterator[Intake]:
+        """A place for files that are being taken in; gone when the block ends.
 
-        What is checked, and then stored by `put`, is this copy: the source may change meanwhile.
+        What is checked, and then stored by `put`, are the copies in it: the sources may change
+        meanwhile.
 
         Raises:
-            RegistryError: the source cannot be read or the copy not written.
+            RegistryError: it cannot be made.
         """
-        with (
-            explained(f"copying {source}"),
-            source.open("rb") as reading,
-            self.incoming_stream(reading, str(source)) as incoming,
-        ):
-            yield incoming
-
-    @contextmanager
-    def incoming_stream(self, source: IO[bytes], name: str) -> Iterator[Incoming]:
-        """As `incoming`, from a file that is open; `name` is what messages call it."""
-        folder = Path(self._root if self._local else self._cache) / _INCOMING
-        with explained(f"copying {name}"):
-            folder.mkdir(parents=True, exist_ok=True)
-        copy = folder / secrets.token_hex(16)
+        folder = self._incoming / secrets.token_hex(16)
+        with explained(f"making {folder}"):
+            folder.mkdir(parents=True)
         try:
-            with explained(f"copying {name}"):
-                digest, size = _copy(source, copy)
-            yield Incoming(copy, digest, size)
+            yield Intake(folder)
         finally:
-            copy.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # what stays is swept later
 
     def put(self, incoming: Incoming) -> None:
         """Store the file under its digest; replaces what is there, which may be damaged.
@@ -132,13 +153,13 @@ class BlobStore:
         if self._local:
             local = Path(self._place(digest))
         else:
-            local = self._cache / _ALGORITHM / _hex(digest)
-            if not local.exists() or _digest(local) != digest:
+            local = self._copies / _ALGORITHM / _hex(digest)
+            if not local.exists() or digest_of_file(local) != digest:
                 self._fetch(digest, local)
                 return local
         with explained(f"reading {self._url}"):
             try:
-                found = _digest(local)
+                found = digest_of_file(local)
             except FileNotFoundError as error:
                 raise self._missing(digest) from error
         if found != digest:
@@ -178,17 +199,14 @@ class BlobStore:
 
     def sweep(self, older_than: float) -> list[Path]:
         """Remove unfinished copies that a killed process left `older_than` seconds ago."""
-        incoming = Path(self._root if self._local else self._cache) / _INCOMING
-        unfinished = [
-            *incoming.glob("*"),
-            *(self._cache / _ALGORITHM).glob("*.*"),
-        ]
+        unfinished = [*self._incoming.glob("*"), *(self._copies / _ALGORITHM).glob("*.*")]
         swept = []
-        with explained(f"cleaning {incoming}"):
+        with explained(f"cleaning {self._incoming}"):
             for path in unfinished:
                 with suppress(FileNotFoundError):  # its owner was faster
-                    if path.stat().st_mtime <= time.time() - older_than:
-                        path.unlink()
+                    latest = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+                    if latest <= time.time() - older_than:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
                         swept.append(path)
         return swept
 
@@ -205,7 +223,7 @@ class BlobStore:
                     self._fs.get_file(self._place(digest), str(temporary))
                 except FileNotFoundError as error:
                     raise self._missing(digest) from error
-            found = _digest(temporary)
+            found = digest_of_file(temporary)
             if found != digest:
                 raise RegistryError(
                     f"the stored file {self._url}/{self._place(digest)} is damaged: its digest is "
@@ -221,6 +239,21 @@ class BlobStore:
             f"the file {digest} is not in {self._url}",
             hint="register the original file again, which replaces it",
         )
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it."""
+    import fsspec
+
+    with explained(f"the blob store {_safe(url)}"):
+        try:
+            filesystem, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise RegistryError(
+                f"the blob store {_safe(url)} cannot be opened: {error}",
+                hint="set blobs in workspace.toml to a folder or a URL that fsspec knows",
+            ) from error
+    return filesystem, str(root)
 
 
 def copy_verified(source: Path, target: Path, digest: str) -> None:
@@ -256,7 +289,8 @@ def _copy(reading: IO[bytes], target: Path) -> tuple[str, int]:
     return f"{_ALGORITHM}:{hashing.hexdigest()}", size
 
 
-def _digest(path: Path) -> str:
+def digest_of_file(path: Path) -> str:
+    """The digest of what is in the file."""
     with path.open("rb") as file:
         return f"{_ALGORITHM}:{hashlib.file_digest(file, _ALGORITHM).hexdigest()}"
 
@@ -272,11 +306,6 @@ def _sync_folder(folder: Path) -> None:
 def _hex(digest: str) -> str:
     check_digest(digest)
     return digest.partition(":")[2]
-
-
-def _protocols(filesystem: Any) -> tuple[str, ...]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 def _safe(url: str) -> str:

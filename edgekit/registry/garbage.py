@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from edgekit.registry.blobs import BlobStore
 from edgekit.registry.database import Database
 from edgekit.registry.records import ModelRef
-from edgekit.registry.schema import aliases, graphs, models, versions
+from edgekit.registry.schema import aliases, graphs, models, version_files, versions
 
 _log = logging.getLogger(__name__)
 
@@ -102,5 +102,7 @@ def _purge(connection: sa.Connection, purged: dict[int, ModelRef]) -> None:
 def _named(connection: sa.Connection, besides: dict[int, ModelRef]) -> set[str]:
     """The digests of all files that a row names, `besides` the rows of these versions."""
     rows = connection.execute(sa.select(versions.c.id, versions.c.digest))
-    models_named = {row.digest for row in rows if row.id not in besides}
-    return models_named | set(connection.execute(sa.select(graphs.c.digest)).scalars())
+    named = {row.digest for row in rows if row.id not in besides}
+    files = connection.execute(sa.select(version_files.c.version_id, version_files.c.digest))
+    named |= {row.digest for row in files if row.version_id not in besides}
+    return named | set(connection.execute(sa.select(graphs.c.digest)).scalars())

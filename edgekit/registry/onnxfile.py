@@ -3,46 +3,94 @@
 The file may come from anywhere: it is never run, and read into memory only up to a limit.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from edgekit.errors import ModelError
-from edgekit.registry.records import Signature, TensorSpec
+from edgekit.errors import ModelError, RegistryError
+from edgekit.registry.records import Signature, TensorSpec, check_path
 
 # protobuf holds no message of 2 GiB, and an ONNX file is one message
 MAX_BYTES = 2**31 - 1
 
-_INLINE = "save the model as one file: onnx.save_model(onnx.load(PATH), 'one.onnx')"
+# what an image keeps beside the graph, and calls the graph itself
+_TAKEN = ("model.json", "model.onnx")
 
 
-def read_signature(path: Path, shown: Path | None = None) -> Signature:
-    """The signature of the ONNX file at `path`, which is checked as a whole.
+@dataclass(frozen=True)
+class Contents:
+    """What an ONNX file says of itself.
+
+    Args:
+        signature: its inputs and outputs.
+        weights: path of each file with weights, from the ONNX file's folder, and the bytes that it
+            must have at least.
+    """
+
+    signature: Signature
+    weights: Mapping[str, int]
+
+
+def read_contents(path: Path, shown: Path | None = None) -> Contents:
+    """What the ONNX file at `path` says of itself; the files with its weights are not read.
 
     Args:
         path: the file to read.
         shown: what messages call it, where it is a copy of something else.
 
     Raises:
-        ModelError: it is no valid ONNX, too large, or has parts of itself in other files.
+        ModelError: it is no ONNX, too large, or wants weights from outside its folder.
     """
     name = shown or path
     check_size(path)
     model = _load(path, name)
-    _refuse_other_files(model, name)
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"{name} is no valid ONNX model: {_short(error)}", hint="export it again"
-        ) from error
     constants = {value.name for value in model.graph.initializer}
-    return Signature(
+    signature = Signature(
         tuple(_spec(value) for value in model.graph.input if value.name not in constants),
         tuple(_spec(value) for value in model.graph.output),
     )
+    return Contents(signature, _weights(model, name))
+
+
+def check_graph(path: Path, shown: Path | None = None) -> None:
+    """Hold that the ONNX file is valid as a whole, with the files of its weights beside it.
+
+    Raises:
+        ModelError: it is not.
+    """
+    try:
+        # by its path: a model given as an object is written out once more to be checked
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{shown or path} is no valid ONNX model: {_short(error)}", hint="export it again"
+        ) from error
+
+
+def read_whole(path: Path) -> bytes:
+    """The model as one message, with the weights that are kept beside it taken in.
+
+    Raises:
+        ModelError: it is too large to be one message.
+    """
+    contents = read_contents(path)
+    if not contents.weights:
+        return path.read_bytes()
+    total = path.stat().st_size + sum(
+        (path.parent / each).stat().st_size for each in contents.weights
+    )
+    if total > MAX_BYTES:
+        raise ModelError(
+            f"{path.name} and its weights have {total:,} bytes; what computes on them takes at "
+            f"most {MAX_BYTES:,}",
+            hint="build an image from it as it is, or make it smaller",
+        )
+    model = onnx.load_model(path)
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def check_size(path: Path) -> None:
@@ -55,7 +103,8 @@ def check_size(path: Path) -> None:
     if size > MAX_BYTES:
         raise ModelError(
             f"{path} has {size:,} bytes; an ONNX file has at most {MAX_BYTES:,}",
-            hint="register it with its --framework, or make it smaller",
+            hint="save it with its weights in another file: onnx.save_model(model, PATH, "
+            "save_as_external_data=True)",
         )
 
 
@@ -64,7 +113,8 @@ def _load(path: Path, name: Path) -> onnx.ModelProto:
         model: onnx.ModelProto = onnx.load_model(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise ModelError(
-            f"{name} is no ONNX file", hint="export the model to ONNX, or name its --framework"
+            f"{name} is no ONNX file, or is cut short",
+            hint="export the model to ONNX, or name its --framework",
         ) from error
     if not model.HasField("graph"):
         raise ModelError(
@@ -74,7 +124,9 @@ def _load(path: Path, name: Path) -> onnx.ModelProto:
     return model
 
 
-def _refuse_other_files(model: onnx.ModelProto, name: Path) -> None:
+def _weights(model: onnx.ModelProto, name: Path) -> dict[str, int]:
+    """The files that tensors are kept in, and the bytes that each must have."""
+    found: dict[str, int] = {}
     in_functions = (node for function in model.functions for node in function.node)
     for tensor in (*_tensors(model.graph), *_in_nodes(in_functions)):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
@@ -86,7 +138,21 @@ def _refuse_other_files(model: onnx.ModelProto, name: Path) -> None:
                 f"{name} wants the weights of {tensor.name} from outside its folder: {place[:200]}",
                 hint="do not load this file where you do not know who made it",
             )
-        raise ModelError(f"{name} keeps weights in another file: {place[:200]}", hint=_INLINE)
+        try:
+            check_path(place)
+            end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+        except (RegistryError, ValueError) as error:
+            raise ModelError(
+                f"{name} does not say where the weights of {tensor.name[:200]} are",
+                hint="export it again",
+            ) from error
+        if place in (*_TAKEN, name.name):
+            raise ModelError(
+                f"{name} keeps weights in a file called {place}, which images need themselves",
+                hint="save it with another location for its external data",
+            )
+        found[place] = max(end, found.get(place, 0))
+    return dict(sorted(found.items()))
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 from edgekit.errors import RegistryError
 
@@ -16,9 +17,11 @@ LATEST = "latest"
 _KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
 _LONGEST_NAME = 128
 _LONGEST_VALUE = 4096
+_LONGEST_PATH = 255
 _GREATEST_VERSION = 2**31 - 1
 
 Labels = Mapping[str, str]
+Role = Literal["weights", "score", "requirements"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,27 @@ class Signature:
 
 
 @dataclass(frozen=True)
+class ModelFile:
+    """A file that a version has besides its model's file.
+
+    Args:
+        path: from the folder of the model's file, with `/` between its parts.
+        role: `weights` that the model's file refers to; the `score` script that loads it, or
+            that script's `requirements`.
+        digest: `sha256:...`.
+        size: in bytes.
+    """
+
+    path: str
+    role: Role
+    digest: str
+    size: int
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+
+
+@dataclass(frozen=True)
 class ModelVersion:
     """One registered version of a model; all but its tags and aliases never changes.
 
@@ -107,6 +131,7 @@ class ModelVersion:
         name: of the model.
         version: counted from 1.
         framework: `onnx`, or what else the file is for.
+        filename: what the model's file is called.
         digest: `sha256:...` of the file.
         size: of the file, in bytes.
         inputs: as the ONNX graph declares them; empty for other frameworks.
@@ -117,11 +142,13 @@ class ModelVersion:
         created: in UTC.
         aliases: names that stand for this version at present.
         deleted: when it was deleted, in UTC; it can be restored until garbage collection.
+        files: what it has besides the model's file, by path.
     """
 
     name: str
     version: int
     framework: str
+    filename: str
     digest: str
     size: int
     inputs: tuple[TensorSpec, ...]
@@ -132,6 +159,16 @@ class ModelVersion:
     created: datetime
     aliases: tuple[str, ...] = ()
     deleted: datetime | None = None
+    files: tuple[ModelFile, ...] = ()
+
+    @property
+    def total_size(self) -> int:
+        """The bytes of all its files."""
+        return self.size + sum(file.size for file in self.files)
+
+    def files_for(self, role: Role) -> tuple[ModelFile, ...]:
+        """Those of its files that are there for `role`."""
+        return tuple(file for file in self.files if file.role == role)
 
     @property
     def ref(self) -> ModelRef:
@@ -143,6 +180,7 @@ class ModelVersion:
         return {
             "ref": str(self.ref),
             **asdict(self),
+            "total_size": self.total_size,
             "parent": None if self.parent is None else str(self.parent),
             "created": _iso(self.created),
             "deleted": None if self.deleted is None else _iso(self.deleted),
@@ -245,6 +283,24 @@ def check_digest(digest: str) -> None:
     """
     if not DIGEST.fullmatch(digest):
         raise RegistryError(f"{_shown(digest)} is no sha256 digest")
+
+
+def check_path(path: str) -> None:
+    """Hold that `path` names a file in or below a folder, in the one way there is to write it.
+
+    Raises:
+        RegistryError: it leads outside, is absolute, or has characters that do not print.
+    """
+    parts = path.split("/")
+    if (
+        not path
+        or len(path.encode()) > _LONGEST_PATH
+        or not path.isprintable()
+        or "\\" in path
+        or any(part in ("", ".", "..") for part in parts)
+        or PurePosixPath(path).as_posix() != path
+    ):
+        raise RegistryError(f"{_shown(path)} is no path of a file in a model's folder")
 
 
 def check_labels(kind: str, labels: Labels) -> dict[str, str]:

@@ -1,16 +1,18 @@
 """The registry: models in counted versions, and the images and FPGA packages made from them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from edgekit.errors import Conflict, InUse, ModelError, NotFound, RegistryError
+from edgekit.errors import Conflict, InUse, NotFound, RegistryError
 from edgekit.registry import aliases, artefacts, uses, versions
-from edgekit.registry.blobs import BlobStore, Incoming, copy_verified
+from edgekit.registry.blobs import BlobStore, Incoming
+from edgekit.registry.copies import copy_files, local_model
 from edgekit.registry.database import Database
 from edgekit.registry.garbage import GRACE, Collected, collect
 from edgekit.registry.records import (
@@ -20,18 +22,17 @@ from edgekit.registry.records import (
     ModelRef,
     ModelVersion,
     ProfileRecord,
-    Signature,
     check_alias,
     check_digest,
     check_labels,
 )
+from edgekit.registry.registering import ONNX, Sources, take_in
 from edgekit.registry.schema import version_tags
 from edgekit.registry.versions import Query
 from edgekit.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
-ONNX = "onnx"
 _NO_LABELS: Labels = {}
 
 
@@ -68,47 +69,44 @@ class Registry:
         properties: Labels = _NO_LABELS,
         parent: ModelRef | None = None,
         framework: str = ONNX,
+        score: Path | None = None,
+        requirements: Path | None = None,
     ) -> ModelVersion:
         """Store a model file as the next version of `name`.
 
         Args:
-            path: the file; of ONNX, whose inputs and outputs are read, or of another framework.
+            path: the file; of ONNX, whose inputs and outputs are read and whose weights may be
+                in files beside it, or of another framework.
             name: of the model; a new one begins at version 1.
             tags: can be changed later.
             properties: cannot.
             parent: the version it was made from.
             framework: `onnx`, or what else the file is for; such a file is stored as it is.
+            score: the script that loads the model and answers requests, with `init()` and
+                `run(data)`.
+            requirements: what the script imports, as pip reads it.
 
         Raises:
-            ModelError: the file is missing or no valid ONNX.
+            ModelError: a file is missing, the model no valid ONNX or the script no scoring script.
             NotFound: there is no such parent.
             RegistryError: a name, tag or property is not well formed, or storing failed.
         """
         ref = ModelRef(name)
         wanted_tags, fixed = check_labels("tag", tags), check_labels("property", properties)
-        check_labels("framework", {framework: ""})
+        sources = Sources(path, framework, score, requirements)
         if parent is not None:
             parent = self.get(parent).ref
-        if not path.is_file():
-            raise ModelError(f"there is no file {path}", hint="name the model's file")
-        if framework == ONNX:
-            from edgekit.registry.onnxfile import check_size, read_signature  # slow to import
-
-            check_size(path)  # before it is copied
-        with self._blobs.incoming(path) as incoming:
-            signature = Signature((), ())
-            if framework == ONNX:
-                signature = read_signature(incoming.path, shown=path)
-            self._blobs.put(incoming)
+        with self._blobs.intake() as intake:
+            taken = take_in(sources, intake)
+            for incoming in taken.incoming:
+                self._blobs.put(incoming)
         with self._database.writing() as connection:
-            self._hold_stored(incoming)
+            self._hold_stored(*taken.incoming)
             version_id = versions.insert(
                 connection,
                 ref.name,
+                taken=taken,
                 framework=framework,
-                digest=incoming.digest,
-                size=incoming.size,
-                signature=signature,
                 tags=wanted_tags,
                 properties=fixed,
                 parent_id=None if parent is None else versions.find_id(connection, parent),
@@ -134,21 +132,57 @@ class Registry:
     def model_file(self, ref: ModelRef) -> Path:
         """A local file with the model, verified against its digest on this very call.
 
-        Raises:
-            NotFound: there is no such version.
-            RegistryError: the file is missing or damaged.
-        """
-        return self._blobs.path(self.get(ref).digest)
-
-    def copy_model(self, ref: ModelRef, target: Path) -> None:
-        """Write a version's file to `target`, which is whole or not there.
+        Where the model keeps weights in other files, they are beside it, verified as well.
 
         Raises:
             NotFound: there is no such version.
-            RegistryError: the file is missing or damaged, or `target` cannot be written.
+            RegistryError: a file is missing or damaged.
         """
-        digest = self.get(ref).digest
-        copy_verified(self._blobs.path(digest), target, digest)
+        return local_model(self._blobs, self.get(ref))
+
+    def model_bytes(self, ref: ModelRef) -> bytes:
+        """An ONNX model as one message, weights that are kept beside it taken in.
+
+        Raises:
+            NotFound: there is no such version.
+            ModelError: it is too large to be one message.
+            RegistryError: a file is missing or damaged.
+        """
+        from edgekit.registry.onnxfile import read_whole  # slow to import
+
+        version = self.get(ref)
+        path = local_model(self._blobs, version)
+        return read_whole(path) if version.files_for("weights") else path.read_bytes()
+
+    def stored_file(self, digest: str) -> Path:
+        """A local file with a stored file's content, verified on this very call.
+
+        Raises:
+            RegistryError: it is missing or damaged.
+        """
+        return self._blobs.path(digest)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for files on their way in; gone when the block ends, swept where it is killed.
+
+        Raises:
+            RegistryError: it cannot be made.
+        """
+        with self._blobs.intake() as intake:
+            yield intake.folder
+
+    def copy_model(self, ref: ModelRef, target: Path) -> tuple[Path, ...]:
+        """Write a version's file to `target`, and what else it has beside it; all that was written.
+
+        Each is whole or not there, and the model's file comes last.
+
+        Raises:
+            NotFound: there is no such version.
+            Conflict: a file with another content is in the way of one that comes with the model.
+            RegistryError: a file is missing or damaged, or cannot be written.
+        """
+        return copy_files(self._blobs, self.get(ref), target)
 
     def tag(self, ref: ModelRef, tags: Mapping[str, str | None]) -> ModelVersion:
         """Set tags of a version; a tag set to None is removed, those not named stay.
@@ -371,7 +405,8 @@ class Registry:
         """
         if not path.is_file():
             raise RegistryError(f"there is no file {path}")
-        with self._blobs.incoming(path) as incoming:
+        with self._blobs.intake() as intake:
+            incoming = intake.add(path)
             self._blobs.put(incoming)
         with self._database.writing(alone=True) as connection:
             self._hold_stored(incoming)
@@ -435,13 +470,14 @@ class Registry:
         with self._database.writing() as connection:
             artefacts.delete_graph(connection, digest)
 
-    def _hold_stored(self, incoming: Incoming) -> None:
-        """Make sure, now that garbage collection is locked out, that it has not taken the file."""
-        if not self._blobs.exists(incoming.digest):
-            raise RegistryError(
-                f"the file {incoming.digest} was collected while it was registered",
-                hint="try again",
-            )
+    def _hold_stored(self, *stored: Incoming) -> None:
+        """Make sure, now that garbage collection is locked out, that it has taken no file."""
+        for incoming in stored:
+            if not self._blobs.exists(incoming.digest):
+                raise RegistryError(
+                    f"the file {incoming.digest} was collected while it was registered",
+                    hint="try again",
+                )
 
 
 def _exact(connection: sa.Connection, model: ModelRef) -> ModelRef:

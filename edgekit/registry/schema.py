@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # the newest migration, known here so that a database that is up to date need not import Alembic
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -53,6 +53,8 @@ versions = sa.Table(
     sa.Column("model_id", sa.ForeignKey("models.id"), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("framework", sa.String(64), nullable=False),
+    # what the model's file is called; its digest and size are the next two
+    sa.Column("filename", sa.String(255), nullable=False),
     sa.Column("digest", sa.String(71), nullable=False, index=True),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("inputs", sa.JSON, nullable=False),
@@ -77,6 +79,17 @@ def _labels(name: str, owner: str) -> sa.Table:
 
 version_tags = _labels("version_tags", "versions")
 version_properties = _labels("version_properties", "versions")
+
+# what a version has besides its model's file: weights kept apart, a scoring script
+version_files = sa.Table(
+    "version_files",
+    metadata,
+    sa.Column("version_id", sa.ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("path", sa.String(255), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("digest", sa.String(71), nullable=False, index=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+)
 
 aliases = sa.Table(
     "aliases",

@@ -9,8 +9,16 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from edgekit.errors import NotFound
-from edgekit.registry.records import Labels, ModelRef, ModelVersion, Signature, TensorSpec
-from edgekit.registry.schema import aliases, models, version_properties, version_tags, versions
+from edgekit.registry.records import Labels, ModelFile, ModelRef, ModelVersion, TensorSpec
+from edgekit.registry.registering import Taken
+from edgekit.registry.schema import (
+    aliases,
+    models,
+    version_files,
+    version_properties,
+    version_tags,
+    versions,
+)
 
 _parent_version = versions.alias("parent_version")
 _parent_model = models.alias("parent_model")
@@ -45,10 +53,8 @@ def insert(
     connection: sa.Connection,
     name: str,
     *,
+    taken: Taken,
     framework: str,
-    digest: str,
-    size: int,
-    signature: Signature,
     tags: Labels,
     properties: Labels,
     parent_id: int | None,
@@ -61,15 +67,18 @@ def insert(
             model_id=model_id,
             version=version,
             framework=framework,
-            digest=digest,
-            size=size,
-            inputs=[asdict(spec) for spec in signature.inputs],
-            outputs=[asdict(spec) for spec in signature.outputs],
+            filename=taken.main.path.name,
+            digest=taken.main.digest,
+            size=taken.main.size,
+            inputs=[asdict(spec) for spec in taken.signature.inputs],
+            outputs=[asdict(spec) for spec in taken.signature.outputs],
             parent_id=parent_id,
             created=datetime.now(UTC),
         )
         .returning(versions.c.id)
     ).scalar_one()
+    for file in taken.files:
+        connection.execute(version_files.insert().values(version_id=version_id, **asdict(file)))
     put_labels(connection, version_tags, version_id, tags)
     put_labels(connection, version_properties, version_id, properties)
     return int(version_id)
@@ -212,11 +221,20 @@ def _load(connection: sa.Connection, chosen: sa.Select[tuple[int]]) -> list[Mode
         sa.select(aliases).where(aliases.c.version_id.in_(chosen)).order_by(aliases.c.name)
     ):
         standing.setdefault(row.version_id, []).append(row.name)
+    files: dict[int, list[ModelFile]] = {}
+    for row in connection.execute(
+        sa.select(version_files)
+        .where(version_files.c.version_id.in_(chosen))
+        .order_by(version_files.c.path)
+    ):
+        file = ModelFile(row.path, row.role, row.digest, row.size)
+        files.setdefault(row.version_id, []).append(file)
     return [
         ModelVersion(
             name=row.model_name,
             version=row.version,
             framework=row.framework,
+            filename=row.filename,
             digest=row.digest,
             size=row.size,
             inputs=_specs(row.inputs),
@@ -227,6 +245,7 @@ def _load(connection: sa.Connection, chosen: sa.Select[tuple[int]]) -> list[Mode
             created=row.created,
             aliases=tuple(standing.get(row.id, ())),
             deleted=row.deleted,
+            files=tuple(files.get(row.id, ())),
         )
         for row in rows
     ]

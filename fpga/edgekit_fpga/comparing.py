@@ -1,5 +1,6 @@
 """Holds a package against ONNX Runtime, bit by bit, on every tensor both have."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,27 +32,41 @@ def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comp
         GraphError: ONNX Runtime cannot run the model.
         InputError: as `run`.
     """
-    import hashlib
+    seen = interpreted(package, inputs)
+    return held_against(witness(package, model, inputs, list(seen)), seen, package)
 
-    if package.manifest["model"] != "sha256:" + hashlib.sha256(model).hexdigest():
-        raise PackageError("the package was made from another model", "compile this one")
+
+def interpreted(
+    package: Package, inputs: Mapping[str, Array], *, exact: bool = False
+) -> dict[str, Array]:
+    """Every tensor the interpreter makes of a batch, and the package's outputs, by name.
+
+    Arguments and errors as `run`.
+    """
     seen: dict[str, Array] = {}
-    outputs = run(package, inputs, observe=lambda name, value: seen.update({name: value}))
-    seen.update(outputs)
-    wanted = witness(model, inputs, list(seen), package.manifest["tensors"])
+    outputs = run(package, inputs, observe=seen.__setitem__, exact=exact)
+    return seen | outputs
+
+
+def held_against(
+    reference: Mapping[str, Array], ours: Mapping[str, Array], package: Package
+) -> Comparison:
+    """Count the values of every tensor of `reference` that differ in `ours`.
+
+    Raises:
+        GraphError: a tensor that has another shape in the two.
+    """
     rounded = _behind_float_functions(package)
     tensors = {}
-    for name, reference in wanted.items():
-        ours = seen[name]
-        if ours.shape != reference.shape:
-            raise GraphError(
-                f"{name} has the shape {ours.shape}, in ONNX Runtime {reference.shape}"
-            )
+    for name, wanted in reference.items():
+        made = ours[name]
+        if made.shape != wanted.shape:
+            raise GraphError(f"{name} has the shape {made.shape}, its witness {wanted.shape}")
         if name in rounded:
-            differs = ~np.isclose(ours, reference, rtol=1e-5, atol=rounded[name])
+            differs = ~np.isclose(made, wanted, rtol=1e-5, atol=rounded[name])
         else:
-            differs = ours != reference
-        tensors[name] = (int(reference.size), int(differs.sum()))
+            differs = made != wanted
+        tensors[name] = (int(wanted.size), int(differs.sum()))
     return Comparison(
         sum(size for size, _ in tensors.values()),
         sum(wrong for _, wrong in tensors.values()),
@@ -79,15 +94,16 @@ def _behind_float_functions(package: Package) -> dict[str, float]:
 
 
 def witness(
-    model: bytes, inputs: Mapping[str, Array], names: list[str], tensors: Mapping[str, Any]
+    package: Package, model: bytes, inputs: Mapping[str, Array], names: list[str]
 ) -> dict[str, Array]:
     """What ONNX Runtime's integer operators give for those of `names` that the model has.
 
-    `tensors` are the manifest's; their types decide how ONNX Runtime is set up.
-
     Raises:
+        PackageError: the package was not made from this model.
         GraphError: ONNX Runtime refuses the model.
     """
+    if package.manifest["model"] != "sha256:" + hashlib.sha256(model).hexdigest():
+        raise PackageError("the package was made from another model", "compile this one")
     import onnx
     import onnxruntime
 
@@ -101,7 +117,7 @@ def witness(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.qdqisint8allowed", "1")
-    if any(tensor["type"] == "uint8" for tensor in tensors.values()):
+    if any(tensor["type"] == "uint8" for tensor in package.manifest["tensors"].values()):
         # without VNNI, uint8 activations by int8 weights saturate in 16 bits; this avoids it, but
         # leaves int8 graphs without a QGemm kernel
         options.add_session_config_entry("session.x64quantprecision", "1")

@@ -1,4 +1,4 @@
-"""Runs a package: CPU stage, NPU (interpreter), CPU stage. Needs numpy alone."""
+"""Runs a package: CPU stage, NPU (the interpreter, or another), CPU stage. Needs numpy alone."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.package import Package
 
 Array = NDArray[Any]
+Int8 = NDArray[np.int8]
 Observe = Callable[[str, Array], None]
 
 
@@ -37,13 +38,7 @@ def run(
     Raises:
         InputError: a missing or unknown input, a wrong shape or dtype, values that are not finite.
     """
-    values = check_inputs(package, inputs)
-    run_stage(package.before, values)
     npu, tensors = package.manifest["npu"], package.manifest["tensors"]
-    stored = {
-        name: to_stored(values[name], tensors[name]["shape"], tensors[name]["type"])
-        for name in npu["inputs"]
-    }
 
     def seen(name: str, value: Array) -> None:
         assert observe is not None
@@ -52,8 +47,38 @@ def run(
     machine = Machine(
         package.program, package.board.array, package.board.memory.activation_granules, exact
     )
-    made = machine.run(stored, tuple(npu["outputs"]), seen if observe else None)
-    for name, value in made.items():
+    outputs = tuple(npu["outputs"])
+    return run_pipeline(
+        package, inputs, lambda stored: machine.run(stored, outputs, seen if observe else None)
+    )
+
+
+def run_pipeline(
+    package: Package,
+    inputs: Mapping[str, Array],
+    npu: Callable[[dict[str, Int8]], Mapping[str, Int8]],
+) -> dict[str, Array]:
+    """Run a batch: the CPU stage before, what `npu` makes of it, the CPU stage after.
+
+    Args:
+        package: the compiled model.
+        inputs: as `run`.
+        npu: takes the NPU's inputs and gives its outputs, by name, as stored (N, C, H, W).
+
+    Returns:
+        The graph's outputs by name.
+
+    Raises:
+        InputError: as `run`.
+    """
+    values = check_inputs(package, inputs)
+    run_stage(package.before, values)
+    tensors = package.manifest["tensors"]
+    stored = {
+        name: to_stored(values[name], tensors[name]["shape"], tensors[name]["type"])
+        for name in package.manifest["npu"]["inputs"]
+    }
+    for name, value in npu(stored).items():
         values[name] = from_stored(value, tensors[name])
     run_stage(package.after, values)
     return {name: values[name] for name in package.manifest["outputs"]}

@@ -1,4 +1,4 @@
-"""`python -m edgekit_runtime scorer|telemetry`: one module of a device."""
+"""`python -m edgekit_runtime scorer|fpga-scorer|telemetry`: one module of a device."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import sys
 from edgekit_runtime.errors import ModuleError
 from edgekit_runtime.settings import Settings
 
-ROLES = ("scorer", "telemetry")
+ROLES = ("scorer", "fpga-scorer", "telemetry")
 
 
 def main(arguments: list[str]) -> int:
@@ -28,6 +28,10 @@ def main(arguments: list[str]) -> int:
             from edgekit_runtime.scorer import serve
 
             serve(settings)
+        elif role == "fpga-scorer":
+            from edgekit_runtime.fpga_scorer import serve as serve_packages
+
+            serve_packages(settings)
         else:
             from edgekit_runtime.telemetry import run
 

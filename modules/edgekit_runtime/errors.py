@@ -4,6 +4,10 @@
   - SettingsError: an environment variable that is missing or does not read
   - ModelError: the model folder cannot be served
   - RequestError: an inference request that does not fit the model
+    - ModelNotFound: it is for a model that is not served here
+  - Overloaded: as many requests wait as may
+  - Unauthenticated: a request without the token, or with a wrong one
+  - Unavailable: what runs the model fails at present
   - StoreError: the telemetry store
     - StoreFull: the disk, or the limit set for the store, has no room left
 """
@@ -32,6 +36,22 @@ class ModelError(ModuleError):
 
 class RequestError(ModuleError):
     """An inference request that does not fit the model."""
+
+
+class ModelNotFound(RequestError):
+    """A request for a model that is not served here."""
+
+
+class Overloaded(ModuleError):
+    """As many requests wait as may."""
+
+
+class Unauthenticated(ModuleError):
+    """A request without the token, or with a wrong one."""
+
+
+class Unavailable(ModuleError):
+    """What runs the model fails at present; the same request may succeed later."""
 
 
 class StoreError(ModuleError):

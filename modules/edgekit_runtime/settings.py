@@ -1,7 +1,7 @@
 """What a module reads from its environment; the table in docs/architecture.md."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -36,12 +36,21 @@ class Address:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """PEM files of a server: its certificate chain and key, and who must have signed clients'."""
+
+    certificate: Path
+    key: Path
+    client_authority: Path | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one module.
 
     Attributes:
         module: the module's name on this device, also its name on the broker.
-        model: folder with `model.onnx` and `model.json`.
+        model: folder with `model.onnx` or `model.npu`, and `model.json`.
         http: where the scorer listens.
         broker: the device's MQTT broker; None for a scorer that only serves HTTP.
         state: folder that outlives the container.
@@ -50,6 +59,12 @@ class Settings:
         queue: requests that may wait for an inference before others are turned away.
         store_limit: bytes the telemetry store may take.
         store_policy: `drop-oldest` or `refuse`, what happens at that limit.
+        grpc_port: where the scorer speaks gRPC, on the address of `http`; 0 for nowhere.
+        tokens: that open the scorer's doors; none leaves them open.
+        tls: of the scorer's doors; None for plain text.
+        backend: what runs FPGA packages.
+        device: serial device of a board.
+        baud: its speed; 0 for the board's own.
     """
 
     module: str = "scorer"
@@ -62,6 +77,12 @@ class Settings:
     queue: int = 64
     store_limit: int = 1 << 30
     store_policy: str = "drop-oldest"
+    grpc_port: int = 0
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    tls: Tls | None = None
+    backend: str = "interpreter"
+    device: str = ""
+    baud: int = 0
 
     def __post_init__(self) -> None:
         if not self.module or any(sign in self.module for sign in "/+#\0"):
@@ -72,6 +93,8 @@ class Settings:
                 "EDGEKIT_THREADS is 0 or more, EDGEKIT_QUEUE and EDGEKIT_MAX_BODY 1 or more, "
                 "EDGEKIT_STORE_LIMIT 1048576 or more",
             )
+        if not 0 <= self.grpc_port <= 65535 or self.baud < 0:
+            raise SettingsError("EDGEKIT_GRPC_PORT or EDGEKIT_BAUD is out of range")
         if self.store_policy not in POLICIES:
             raise SettingsError(
                 f"EDGEKIT_STORE_POLICY is {self.store_policy!r}",
@@ -80,7 +103,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str], role: str) -> Self:
-        """Read the settings of a module that plays `role` (`scorer` or `telemetry`).
+        """Read the settings of a module that plays `role` (`scorer`, `fpga-scorer` or `telemetry`).
 
         Raises:
             SettingsError: a variable that does not read, named in the message.
@@ -111,4 +134,39 @@ class Settings:
             queue=get("EDGEKIT_QUEUE", int, cls.queue),
             store_limit=get("EDGEKIT_STORE_LIMIT", int, cls.store_limit),
             store_policy=get("EDGEKIT_STORE_POLICY", str, cls.store_policy),
+            grpc_port=get("EDGEKIT_GRPC_PORT", int, cls.grpc_port),
+            tokens=_tokens(environment),
+            tls=_tls(environment),
+            backend=get("EDGEKIT_BACKEND", str, cls.backend),
+            device=get("EDGEKIT_DEVICE", str, cls.device),
+            baud=get("EDGEKIT_BAUD", int, cls.baud),
         )
+
+
+def _tokens(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """From EDGEKIT_TOKEN, or the lines of the file EDGEKIT_TOKEN_FILE names; never in a message."""
+    text, path = environment.get("EDGEKIT_TOKEN", ""), environment.get("EDGEKIT_TOKEN_FILE", "")
+    if path:
+        try:
+            text = Path(path).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no text"
+            raise SettingsError(f"EDGEKIT_TOKEN_FILE {path} does not read: {reason}") from error
+    tokens = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if path and not tokens:
+        # an empty secret must not open the doors
+        raise SettingsError(f"EDGEKIT_TOKEN_FILE {path} holds no token", "write one token a line")
+    return tokens
+
+
+def _tls(environment: Mapping[str, str]) -> Tls | None:
+    certificate, key, authority = (
+        environment.get(f"EDGEKIT_TLS_{name}", "") for name in ("CERT", "KEY", "CLIENT_CA")
+    )
+    if not (certificate or key or authority):
+        return None
+    if not certificate or not key:
+        raise SettingsError(
+            "EDGEKIT_TLS_CERT and EDGEKIT_TLS_KEY go together", "set both, to PEM files"
+        )
+    return Tls(Path(certificate), Path(key), Path(authority) if authority else None)

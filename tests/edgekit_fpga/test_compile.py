@@ -60,6 +60,27 @@ def test_the_residual_add_and_the_average_are_fused(net):
     assert len(program.instructions) == 7
 
 
+def test_a_difference_stays_one_when_what_is_subtracted_comes_last():
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("MaxPool", ["q"], ["m"], kernel_shape=[1, 1], strides=[2, 2]),
+        helper.make_node("MaxPool", ["q"], ["n"], kernel_shape=[1, 1], strides=[2, 2]),
+        helper.make_node("DequantizeLinear", ["m", "s", "z"], ["first"]),
+        helper.make_node("DequantizeLinear", ["n", "s", "z"], ["second"]),
+        helper.make_node("Relu", ["second"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["rq"]),
+        helper.make_node("DequantizeLinear", ["rq", "s", "z"], ["third"]),
+        helper.make_node("Sub", ["first", "third"], ["d"]),
+        helper.make_node("QuantizeLinear", ["d", "s", "z"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["dq", "s", "z"], ["y"]),
+    ]
+    model = graph_of(nodes, (4, 8, 8))
+    values = np.random.default_rng(3).normal(scale=6, size=(2, 4, 8, 8)).astype(np.float32)
+    package = compile_model(model)
+    assert any(trace.add for trace in package.program.traces)
+    assert compare(package, model, {"x": values}).mismatches == 0
+
+
 def test_exact_integers_give_what_float32_gives(net):
     package = compile_model(net)
     inputs = images(4)

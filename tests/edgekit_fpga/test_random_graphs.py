@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -6,13 +8,13 @@ from edgekit_fpga.boards import load_board
 from edgekit_fpga.compiler import import_model, passes_for
 from edgekit_fpga.compiler.execute import execute
 from edgekit_fpga.errors import Refused
-from tests.edgekit_fpga.random_graphs import random_graph
+from tests.edgekit_fpga.random_graphs import FEATURES, features, random_graph
 
 BOARD = "generic-axi"
 # averages whose ties ONNX Runtime decides by the order of a float sum, and the rare product whose
 # float rounding no mantissa reproduces, are refused by name
 REFUSED = ("fall on ties", "no fixed-point constants")
-DECADES = 12
+DECADES = 30
 
 
 def compiled(seed):
@@ -37,6 +39,13 @@ def test_random_graphs_are_bit_equal_on_every_layer(decade):
             assert result.mismatches == 0, f"seed {seed}: {result.tensors}"
             compared += 1
     assert compared >= 8
+
+
+def test_every_operator_occurs_in_many_graphs():
+    counts = Counter(
+        name for seed in range(10 * DECADES) for name in features(random_graph(seed)[0])
+    )
+    assert {name: counts[name] for name in FEATURES if counts[name] < 8} == {}
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -84,7 +84,11 @@ def run_program(*arguments: str, **environment: str) -> Iterator[subprocess.Pope
     """`python -m ...` with nothing of the caller's environment; killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
-        env={"PYTHONPATH": f"{ROOT}/modules", "PATH": os.environ["PATH"], **environment},
+        env={
+            "PYTHONPATH": f"{ROOT}/modules:{ROOT}/fpga",
+            "PATH": os.environ["PATH"],
+            **environment,
+        },
         stderr=subprocess.PIPE,
         cwd=ROOT,
     )

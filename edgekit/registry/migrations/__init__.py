@@ -17,8 +17,13 @@ def scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
-def upgrade(connection: sa.Connection, revision: str | None) -> None:
+def upgrade(connection: sa.Connection, revision: str | None, to: str = "head") -> None:
     """Run the migrations that come after `revision`, in the connection's transaction.
+
+    Args:
+        connection: that is writing.
+        revision: the last one that the database has seen; None where it has no tables.
+        to: the last one to run; the newest by default.
 
     Raises:
         RegistryError: the database is newer than this edgekit.
@@ -32,10 +37,8 @@ def upgrade(connection: sa.Connection, revision: str | None) -> None:
             f"the registry's database was made by a newer edgekit (its tables are of {revision})",
             hint="upgrade edgekit: pip install --upgrade edgekit",
         ) from error
-    head = directory.get_current_head()
-    assert head is not None
     environment = EnvironmentContext(
-        Config(), directory, fn=lambda rev, _context: directory._upgrade_revs(head, rev)
+        Config(), directory, fn=lambda rev, _context: directory._upgrade_revs(to, rev)
     )
     with environment:
         environment.configure(connection=connection, transactional_ddl=True)

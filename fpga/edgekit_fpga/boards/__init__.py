@@ -90,13 +90,17 @@ class Part:
         device: nextpnr's option for the die: `85k`, `up5k`.
         package: its case, by nextpnr's name.
         speed: its speed grade; empty where the family has none.
-        pins: port of the board's top module -> site.
+        oscillator_mhz: the clock that comes in from outside.
+        baud: bits a second on the serial line to the host.
+        pins: port of the board's top module -> site. The clock's has a name with `clk` in it.
         resources: kind of cell, by nextpnr's name -> how many the part has.
     """
 
     device: str
     package: str
     speed: str
+    oscillator_mhz: int
+    baud: int
     pins: Mapping[str, str]
     resources: Mapping[str, int]
 

@@ -40,80 +40,84 @@ def expected(first: Quantization, second: Quantization, result: Quantization) ->
     return (np.clip(rounded, -128 + offset, 127 + offset) - offset).astype(np.int8)
 
 
-def residual(
+def difference(first: Quantization, second: Quantization, result: Quantization) -> Int8:
+    """A float Sub between dequantized operands, quantized: (256, 256), [first, second].
+
+    QuantizeLinear rounds before it adds the zero point.
+    """
+    a = dequantize(BYTES, float(first.scale), first.zero_point)
+    b = dequantize(BYTES, float(second.scale), second.zero_point)
+    rounded = np.rint((a[:, None] - b[None, :]) / result.scale) + result.zero_point
+    stored: Int8 = np.clip(rounded, -128, 127).astype(np.int8)
+    return stored
+
+
+def adder(
     operand: str,
     made: str,
     first: Quantization,
     second: Quantization,
     result: Quantization,
     *,
+    minus: bool = False,
     swapped: bool = False,
 ) -> Residual | None:
-    """The adder's constants for `made` = first + second, `operand` being the one in memory.
+    """The adder's constants for `made` = first + second, or first - second.
 
     Args:
         operand: the tensor read through the table: the second, or the first where `swapped`.
         made: the result's name.
         first: quantization of the graph's first operand.
         second: quantization of its second operand.
-        result: quantization of the sum.
+        result: quantization of the result.
+        minus: the difference, as `difference` has it; else the sum, as `expected` has it.
         swapped: the graph's second operand is the one that flows by, the first lies in memory.
 
     Returns:
-        None where no constants reproduce the formula on all 65,536 pairs.
+        None where no constants reproduce the function on all 65,536 pairs.
     """
-    goal = expected(first, second, result)
-    ratio_a, inner = _inner(first, second, result)
-    offset = _offset(result)
-    if swapped:
-        ratio = np.float32(second.scale / result.scale)
-        base = inner[BYTES == 0].astype(np.float64)  # at stored byte 0 of the second operand
-        entries = (BYTES.astype(np.int64) + _offset(first)) * np.float64(ratio_a) + base
-        goal = goal.T
-    else:
-        ratio = ratio_a
-        entries = inner.astype(np.float64) + _offset(first) * np.float64(ratio_a)
-    return _fitted(operand, made, goal, float(ratio), entries, -offset)
-
-
-def difference(
-    operand: str,
-    made: str,
-    first: Quantization,
-    second: Quantization,
-    result: Quantization,
-) -> Residual | None:
-    """The adder's constants for a float Sub between dequantized operands, `operand` the second.
-
-    QuantizeLinear rounds before it adds the zero point: the offset stays outside the sum.
-    """
-    a = dequantize(BYTES, float(first.scale), first.zero_point)
-    b = dequantize(BYTES, float(second.scale), second.zero_point)
-    real = a[:, None] - b[None, :]
-    rounded = np.rint(real / result.scale) + result.zero_point
-    goal = np.clip(rounded, -128, 127).astype(np.int8)
-    ratio = float(np.float32(first.scale / result.scale))
-    scale_b = float(second.scale) / float(result.scale)
-    stored = BYTES.astype(np.float64)
-    entries = -(stored - second.zero_point) * scale_b - first.zero_point * ratio
-    return _fitted(operand, made, goal, ratio, entries, result.zero_point)
-
-
-def _fitted(
-    operand: str,
-    made: str,
-    goal: Int8,
-    ratio: float,
-    entries: NDArray[np.float64],
-    offset: int,
-) -> Residual | None:
-    """The adder whose product is `ratio` and whose table is near `entries`, equal to `goal`."""
+    form = _difference if minus else _sum
+    ratio, entries, offset = form(first, second, result, swapped=swapped)
     shift = min(max(24 - int(np.frexp(ratio)[1]), SHIFT_RANGE[0]), SHIFT_RANGE[-1])
     multiplier = round(ratio * 2.0**shift)
     table = np.rint(entries * 2.0**TABLE_FRACTION).astype(np.int64)
-    if multiplier >= 1 << 24 or np.abs(table).max() >= TABLE_LIMIT - _CORRECTIONS.max():
+    if abs(multiplier) >= 1 << 24 or np.abs(table).max() >= TABLE_LIMIT - _CORRECTIONS.max():
         return None
-    return _corrected(Residual(operand, made, table, multiplier, shift, offset, -128, 127), goal)
+    add = Residual(operand, made, table, multiplier, shift, offset, -128, 127, minus, swapped)
+    return _corrected(add, wanted(add, first, second, result))
+
+
+def wanted(add: Residual, first: Quantization, second: Quantization, result: Quantization) -> Int8:
+    """What the adder must give for every pair of bytes: (256, 256), [flowing by, in memory]."""
+    goal = (difference if add.minus else expected)(first, second, result)
+    return np.clip(goal.T if add.swapped else goal, add.low, add.high)
+
+
+def _sum(
+    first: Quantization, second: Quantization, result: Quantization, *, swapped: bool
+) -> tuple[float, NDArray[np.float64], int]:
+    """Ratio of the operand that flows by, table of the other, offset behind the rounding."""
+    ratio_a, inner = _inner(first, second, result)
+    shift_a = _offset(first)
+    if swapped:
+        base = inner[BYTES == 0].astype(np.float64)  # at stored byte 0 of the second operand
+        entries = (BYTES.astype(np.int64) + shift_a) * np.float64(ratio_a) + base
+        return float(np.float32(second.scale / result.scale)), entries, -_offset(result)
+    entries = inner.astype(np.float64) + shift_a * np.float64(ratio_a)
+    return float(ratio_a), entries, -_offset(result)
+
+
+def _difference(
+    first: Quantization, second: Quantization, result: Quantization, *, swapped: bool
+) -> tuple[float, NDArray[np.float64], int]:
+    """The same for a difference; the zero point of the result stays outside the sum."""
+    scales = float(first.scale) / float(result.scale), -float(second.scale) / float(result.scale)
+    zeros = first.zero_point, second.zero_point
+    flowing, resting = (1, 0) if swapped else (0, 1)
+    ratio = float(np.float32(scales[flowing]))
+    stored = BYTES.astype(np.float64)
+    entries = (stored - zeros[resting]) * scales[resting] - zeros[flowing] * ratio
+    return ratio, entries, result.zero_point
 
 
 def _corrected(add: Residual, goal: Int8) -> Residual | None:

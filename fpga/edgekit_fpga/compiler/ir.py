@@ -77,7 +77,10 @@ class Requant:
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """The fused add: its other operand, the add table and product constants, its result."""
+    """The fused add: its other operand, the add table and product constants, its result.
+
+    `minus`: the graph subtracts its second operand; `swapped`: that is the one that flows by.
+    """
 
     operand: str
     result: str
@@ -87,6 +90,8 @@ class Residual:
     offset: int
     low: int
     high: int
+    minus: bool = False
+    swapped: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,21 +5,26 @@ QLinearMul computes, with m = f32(f32(sa * sb) / sc),
     rne(f32(f32(f32((a - za) * (b - zb)) * m) + zc))
 
 The zero point joins before the rounding, so a tie falls to the even *sum*, and sums are rounded
-more coarsely than products. The requantizer adds it afterwards; a mantissa next to m's gives the
-same result on all 65,536 pairs nearly always, and where none does the node is refused.
+more coarsely than products. The requantizer adds it afterwards. Two things are free to choose: a
+mantissa next to m's, and how much of the zero point goes in front of the rounding, as a bias that
+is nearly a whole number of results: an odd one turns every tie to the other side.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga.arithmetic import Int8, Int64, Multiplier, requantize
-from edgekit_fpga.compiler.ir import Quantization
+from edgekit_fpga.compiler.ir import Multiply, Quantization
 
-# far more than what the mantissas tried can move a product
-NEAR_A_TIE = 0.05
-_STEPS = np.array(sorted(range(-512, 513), key=abs), np.int64)
+# in results; more than what mantissas and biases tried can move a product
+NEAR_A_TIE = 1e-3
+LARGEST_OFFSET = 4e-4
+LARGEST_BIAS = 1 << 23
+# mantissas tried with each bias
+_STEPS = np.array(sorted(range(-24, 25), key=abs), np.int64)
 
 
 def expected(products: Int64, multiplier: np.float32, result: Quantization) -> Int8:
@@ -43,42 +48,69 @@ class Product:
 
 def constants(first: Quantization, second: Quantization, result: Quantization) -> Product | None:
     """What reproduces the formula on every pair, or None."""
-    multiplier = np.float32(np.float32(first.scale * second.scale) / result.scale)
+    multiplier = formula_multiplier(first, second, result)
     exact = Multiplier.of(float(multiplier))
     if exact.mantissa == 0:
         return None
-    products = _products(first, second)
+    products = np.unique(_products(first, second))
     goal = expected(products, multiplier, result)
-    # only products near a tie can go wrong; they alone choose among the mantissas
+    # only products near a tie can go wrong; they alone choose among the constants
     distance = np.abs(np.abs(products * float(multiplier)) % 1 - 0.5)
     near = distance < NEAR_A_TIE
-    for outside, bias in _zero_points(float(multiplier), result.zero_point):
-        for mantissa in (int(m) for m in exact.mantissa + _STEPS if 0 < m < 1 << 24):
-            made = Product(bias, mantissa, exact.shift, outside)
-            if np.array_equal(carried_out(made, products[near]), goal[near]):
-                if np.array_equal(carried_out(made, products), goal):
-                    return made
-                break
+    mantissas = exact.mantissa + _STEPS
+    mantissas = mantissas[(mantissas > 0) & (mantissas < 1 << 24)]
+    for zero_point, bias in _biases(float(multiplier), result.zero_point):
+        made = _carried_out(bias, mantissas[:, None], exact.shift, zero_point, products[near])
+        for mantissa in mantissas[(made == goal[near]).all(axis=1)]:
+            found = Product(bias, int(mantissa), exact.shift, zero_point)
+            whole = _carried_out(bias, mantissa, exact.shift, zero_point, products)
+            if np.array_equal(whole, goal):
+                return found
     return None
 
 
-def carried_out(product: Product, products: Int64) -> Int8:
+def formula_multiplier(
+    first: Quantization, second: Quantization, result: Quantization
+) -> np.float32:
+    """ONNX Runtime's m."""
+    return np.float32(np.float32(first.scale * second.scale) / result.scale)
+
+
+def all_pairs(layer: Multiply, first: Quantization, second: Quantization) -> Int8:
+    """The layer's result for every pair of bytes: shape (256, 256)."""
+    mantissa, shift = np.int64(layer.mantissa), np.int64(layer.shift)
+    total = _products(first, second) + layer.bias
+    return requantize(total, mantissa, shift, layer.zero_point, layer.low, layer.high)
+
+
+def wanted(
+    layer: Multiply, first: Quantization, second: Quantization, result: Quantization
+) -> Int8:
+    """What the layer must give for every pair of bytes: shape (256, 256)."""
+    goal = expected(_products(first, second), formula_multiplier(first, second, result), result)
+    return np.clip(goal, layer.low, layer.high)
+
+
+def _carried_out(
+    bias: int, mantissa: Int64 | np.int64, shift: int, zero_point: int, products: Int64
+) -> Int8:
     """The requantizer's result for each product."""
-    mantissa, shift = np.int64(product.mantissa), np.int64(product.shift)
-    total = products + product.bias
-    return requantize(total, mantissa, shift, product.zero_point, -128, 127)
+    return requantize(products + bias, mantissa, np.int64(shift), zero_point, -128, 127)
 
 
-def _zero_points(multiplier: float, zero_point: int) -> list[tuple[int, int]]:
-    """(zero point, bias): behind the rounding, or in front of it where it is a whole product."""
-    inside = round(zero_point / multiplier)
-    if inside * multiplier == zero_point and abs(inside) < 1 << 23:
-        return [(0, inside), (zero_point, 0)]
-    return [(zero_point, 0)]
+def _biases(multiplier: float, zero_point: int) -> Iterator[tuple[int, int]]:
+    """(zero point behind the rounding, bias in front of it), the likeliest first."""
+    yield zero_point, 0
+    in_front = np.arange(zero_point - 127, zero_point + 129)
+    biases = np.rint(in_front[in_front != 0] / multiplier)
+    off = np.abs(biases * multiplier - in_front[in_front != 0])
+    for place in np.argsort(off, kind="stable"):
+        bias = int(biases[place])
+        if off[place] < LARGEST_OFFSET and abs(bias) < LARGEST_BIAS:
+            yield zero_point - round(bias * multiplier), bias
 
 
 def _products(first: Quantization, second: Quantization) -> NDArray[np.int64]:
-    """Every product of two centred operands, once."""
+    """Every product of two centred operands: shape (256, 256), by stored value."""
     stored = np.arange(-128, 128, dtype=np.int64)
-    pairs = (stored - first.zero_point)[:, None] * (stored - second.zero_point)[None, :]
-    return np.unique(pairs)
+    return (stored - first.zero_point)[:, None] * (stored - second.zero_point)[None, :]

@@ -112,7 +112,8 @@ def _join_lookup(
     low, high = int(lookup.table.min()), int(lookup.table.max())
     clamps = np.array_equal(lookup.table, np.clip(adds.BYTES, low, high))
     add = host.post.residual
-    if add and clamps:
+    same = graph.tensors[layer.input].quantization == graph.tensors[lookup.result].quantization
+    if add and clamps and same:
         add = replace(
             add,
             result=lookup.result,
@@ -145,12 +146,13 @@ def _join_add(
         return None
     if swapped:
         tensors = graph.tensors
-        other = adds.residual(
+        other = adds.adder(
             resting,
             add.result,
             tensors[first].quantization,
             tensors[second].quantization,
             tensors[add.result].quantization,
+            minus=add.minus,
             swapped=True,
         )
         if other is None:

@@ -17,7 +17,7 @@ from edgekit_fpga.arithmetic import (
     float_requantize,
     requantize,
 )
-from edgekit_fpga.compiler import adds, ir
+from edgekit_fpga.compiler import adds, ir, multiplies
 from edgekit_fpga.errors import Problem, Refused
 
 FLOAT32_INTEGERS = 1 << 24
@@ -52,18 +52,34 @@ def prove(graph: ir.Graph) -> Proof:
             for low, high, requant in _requantizations(graph, layer):
                 thresholds += check_requant(low, high, requant)
                 channels += len(requant.multiplier)
+            pairs += _check_pairs(graph, layer)
         except ValueError as error:
             problems.append(Problem(layer.node, type(layer).__name__, str(error)))
-        if isinstance(layer, ir.Multiply):
-            pairs += 1 << 16
-        if layer.post.residual:
-            # the constants were accepted only because all pairs agreed
-            pairs += adds.all_pairs(layer.post.residual).size
         if layer.post.lookup:
             tables += 1
     if problems:
         raise Refused(problems)
     return Proof(channels, thresholds, pairs, tables)
+
+
+def _check_pairs(graph: ir.Graph, layer: ir.Layer) -> int:
+    """Compare a layer's adder or product with its float32 formula on all 65,536 pairs."""
+    tensors = graph.tensors
+    if isinstance(layer, ir.Multiply):
+        one, two = (tensors[name].quantization for name in layer.inputs)
+        made = multiplies.all_pairs(layer, one, two)
+        goal = multiplies.wanted(layer, one, two, tensors[layer.result].quantization)
+    elif (add := layer.post.residual) is not None:
+        flowing = layer.post.lookup.result if layer.post.lookup else layer.result
+        names = (add.operand, flowing) if add.swapped else (flowing, add.operand)
+        one, two = (tensors[name].quantization for name in names)
+        made = adds.all_pairs(add)
+        goal = adds.wanted(add, one, two, tensors[add.result].quantization)
+    else:
+        return 0
+    if not np.array_equal(made, goal):
+        raise ValueError("a pair on which fixed point and float32 differ")
+    return goal.size
 
 
 def _requantizations(graph: ir.Graph, layer: ir.Layer) -> list[tuple[Int64, Int64, ir.Requant]]:

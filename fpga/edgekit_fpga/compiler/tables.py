@@ -1,16 +1,13 @@
 """256-entry tables: a float function of one quantized tensor, evaluated by ONNX Runtime itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgekit_fpga.arithmetic import Int8
+from edgekit_fpga.compiler.builder import Node
 from edgekit_fpga.compiler.ir import Quantization
 from edgekit_fpga.cpu import Array, dequantize, quantize
-
-if TYPE_CHECKING:
-    from edgekit_fpga.compiler.importer import Node
 
 ELEMENTWISE = frozenset(
     {
@@ -48,7 +45,7 @@ _STORED = np.arange(256, dtype=np.uint8).view(np.int8)
 
 
 def evaluate(
-    nodes: Sequence["Node"],
+    nodes: Sequence[Node],
     constants: Mapping[str, Array],
     source: str,
     made: str,

@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit_fpga.comparing import Comparison
+from edgekit_fpga.comparing import Comparison, held_against, interpreted
 from edgekit_fpga.cpu import run_stage
-from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.package import Package
 from edgekit_fpga.running import check_inputs, from_stored, to_stored
 from edgekit_fpga.simulate.errors import SimulationError
 from edgekit_fpga.simulate.npu import Measurement, layers, measure
 
-__all__ = ["Measurement", "SimulationError", "compare", "layers", "measure", "run"]
+__all__ = ["Measurement", "SimulationError", "compare", "layers", "measure", "observed", "run"]
 
 
 def run(
@@ -43,25 +42,32 @@ def run(
 
 
 def compare(package: Package, inputs: Mapping[str, NDArray[Any]]) -> Comparison:
-    """Hold the RTL against the interpreter, bit by bit, on every tensor that a layer leaves.
+    """Hold the RTL against the interpreter's integers, bit by bit, on every tensor in memory.
+
+    Arguments and errors as `run`.
+    """
+    reference = interpreted(package, inputs, exact=True)
+    made = observed(package, inputs)
+    return held_against({name: reference[name] for name in made}, made, package)
+
+
+def observed(package: Package, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Every tensor that a layer leaves in the RTL's memory, and the package's outputs, by name.
 
     Arguments and errors as `run`.
     """
     _, stored = _stored(package, inputs)
-    board = package.board
-    machine = Machine(package.program, board.array, board.memory.activation_granules, exact=True)
-    counts: dict[str, tuple[int, int]] = {}
-    for element in range(len(next(iter(stored.values())))):
-        one = {name: value[element : element + 1] for name, value in stored.items()}
-        expected: dict[str, NDArray[Any]] = {}
-        machine.run(one, (), observe=expected.__setitem__)
-        for name, value in layers(package.program, board, one).items():
-            differ = int((value != expected[name][:, : value.shape[1]]).sum())
-            size, wrong = counts.get(name, (0, 0))
-            counts[name] = size + value.size, wrong + differ
-    return Comparison(
-        sum(size for size, _ in counts.values()), sum(wrong for _, wrong in counts.values()), counts
-    )
+    tensors = package.manifest["tensors"]
+    runs = [
+        layers(package.program, package.board, {name: v[i : i + 1] for name, v in stored.items()})
+        for i in range(len(next(iter(stored.values()))))
+    ]
+    made = {
+        name: from_stored(np.concatenate([one[name] for one in runs]), tensors[name])
+        for name in runs[0]
+    }
+    outputs, _ = run(package, inputs)
+    return made | outputs
 
 
 def _stored(

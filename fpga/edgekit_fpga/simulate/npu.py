@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from edgekit_fpga import isa, rtl
 from edgekit_fpga.boards import COMPACT, Board
-from edgekit_fpga.cycles import cycles
+from edgekit_fpga.driver.job import PROGRAM, Job, streams_weights
+from edgekit_fpga.driver.npu import cycle_limit
 from edgekit_fpga.program import Program
 from edgekit_fpga.simulate.errors import SimulationError
-from edgekit_fpga.simulate.host import PROGRAM, Job, streams_weights
 from edgekit_fpga.simulate.verilator import build
 
 Int8 = NDArray[np.int8]
@@ -73,8 +73,16 @@ def simulator(board: Board) -> Path:
     Raises:
         SimulationError: a tool is missing, or the build failed.
     """
-    bench = resources.files(__package__).joinpath("npu_bench.cpp").read_text(encoding="utf-8")
-    return build(board.array.core, rtl.sources(), bench, parameters(board))
+    return build(board.array.core, rtl.sources(), _bench("npu_bench.cpp"), parameters(board))
+
+
+def port_simulator(board: Board) -> Path:
+    """The executable that is a board's NPU behind its registers and streams; see `simulator`."""
+    return build("npu_axi", rtl.sources(), _bench("port_bench.cpp"), parameters(board))
+
+
+def _bench(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def measure(
@@ -99,7 +107,7 @@ def measure(
             job.load_weights(program)
         for name, value in inputs.items():
             job.write_tensor(program.placements[name], value[element])
-        job.run(program, _limit(program, board))
+        job.run(program, cycle_limit(program, board))
         sizes = [job.read_tensor(program.placements[name]) for name in outputs]
     answer = Answer(_answer(simulator(board), job.encode()))
     tensors: dict[str, list[Int8]] = {name: [] for name in outputs}
@@ -139,7 +147,7 @@ def layers(program: Program, board: Board, inputs: Mapping[str, Int8]) -> dict[s
         job.load_weights(program)
         for source, value in inputs.items():
             job.write_tensor(program.placements[source], value[0])
-        job.run(part, _limit(program, board))
+        job.run(part, cycle_limit(program, board))
         wanted.append((name, job.read_tensor(program.placements[name])))
     answer = Answer(_answer(simulator(board), job.encode()))
     made = {}
@@ -180,13 +188,6 @@ class Answer:
             raise SimulationError(f"the simulated NPU {what}")
         numbers = struct.unpack(f"<{2 * count}I", self.words(2 * count))
         return cycles_taken, tuple(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def _limit(program: Program, board: Board) -> int:
-    """More cycles than the program can take: four times the estimate, and the link's time."""
-    words = sum(step.count for step in program.instructions if isinstance(step, isa.Load))
-    estimate = sum(cycles(step, board.array) for step in program.instructions)
-    return 1000 + 4 * estimate + words * board.array.word_bytes
 
 
 def _answer(program: Path, job: bytes) -> bytes:

@@ -1,8 +1,7 @@
-"""A model folder, loaded by ONNX Runtime and asked in the Open Inference Protocol V2."""
+"""A model folder, loaded by ONNX Runtime."""
 
 import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,36 @@ from typing import Any
 import onnxruntime as ort
 
 from edgekit_runtime.errors import ModelError, RequestError
-from edgekit_runtime.scorer.tensors import TensorSpec
+from edgekit_runtime.serving.tensors import Array, TensorSpec
 
-log = logging.getLogger(__name__)
+# ONNX's name of a type -> the protocol's
+DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. `infer` may be called from several threads at once."""
+    """A loaded model. `run` may be called from several threads at once."""
 
     name: str
     version: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     session: ort.InferenceSession
+    platform: str = "onnxruntime_onnx"
 
     @classmethod
     def load(cls, folder: Path, threads: int) -> "Model":
@@ -56,73 +71,22 @@ class Model:
             session=session,
         )
 
-    def describe(self) -> dict[str, Any]:
-        """The model's metadata, as the protocol has it."""
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": "onnxruntime_onnx",
-            "inputs": [spec.describe() for spec in self.inputs],
-            "outputs": [spec.describe() for spec in self.outputs],
-        }
-
-    def infer(self, request: Any) -> dict[str, Any]:
-        """Answer one request, decoded from JSON; the `id` comes back unchanged.
+    def run(self, feed: Mapping[str, Array], names: Sequence[str]) -> Sequence[Array]:
+        """The outputs called `names` for inputs that fit the model.
 
         Raises:
-            RequestError: the request does not fit the model; the message says in what.
+            RequestError: the model refuses the values.
         """
-        if not isinstance(request, dict):
-            raise RequestError("the request is not a JSON object")
-        if not isinstance(request.get("id", ""), str):
-            raise RequestError("id is not a string")
-        feed = self._feed(request.get("inputs"))
-        wanted = self._wanted(request.get("outputs"))
         try:
-            arrays = self.session.run([spec.name for spec in wanted], feed)
+            arrays: list[Array] = self.session.run(list(names), dict(feed))
         except Exception as error:  # see load
             raise RequestError(f"the model refuses this input: {_first_line(error)}") from error
-        response: dict[str, Any] = {"model_name": self.name, "model_version": self.version}
-        if "id" in request:
-            response["id"] = request["id"]
-        response["outputs"] = [spec.write(a) for spec, a in zip(wanted, arrays, strict=True)]
-        return response
-
-    def _feed(self, tensors: Any) -> dict[str, Any]:
-        named = _by_name(tensors, "inputs")
-        if missing := [spec.name for spec in self.inputs if spec.name not in named]:
-            raise RequestError(f"input {missing[0]!r} is missing")
-        if unknown := named.keys() - {spec.name for spec in self.inputs}:
-            known = ", ".join(spec.name for spec in self.inputs)
-            raise RequestError(f"no input {min(unknown)!r}; this model takes {known}")
-        return {spec.name: spec.read(named[spec.name]) for spec in self.inputs}
-
-    def _wanted(self, tensors: Any) -> tuple[TensorSpec, ...]:
-        if not tensors:
-            return self.outputs
-        named = _by_name(tensors, "outputs")
-        if unknown := named.keys() - {spec.name for spec in self.outputs}:
-            known = ", ".join(spec.name for spec in self.outputs)
-            raise RequestError(f"no output {min(unknown)!r}; this model gives {known}")
-        return tuple(spec for spec in self.outputs if spec.name in named)
-
-
-def _by_name(tensors: Any, what: str) -> dict[str, Mapping[str, Any]]:
-    if not isinstance(tensors, list) or not tensors:
-        raise RequestError(f"{what} is missing or not a list")
-    named: dict[str, Mapping[str, Any]] = {}
-    for tensor in tensors:
-        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-            raise RequestError(f"{what} needs objects with a name")
-        if tensor["name"] in named:
-            raise RequestError(f"{what} has {tensor['name']!r} twice")
-        named[tensor["name"]] = tensor
-    return named
+        return arrays
 
 
 def _spec(node: Any) -> TensorSpec:
     shape = tuple(extent if isinstance(extent, int) else -1 for extent in node.shape)
-    return TensorSpec(node.name, node.type, shape)
+    return TensorSpec(node.name, DATATYPES.get(node.type, node.type), shape)
 
 
 def _about(path: Path) -> dict[str, Any]:

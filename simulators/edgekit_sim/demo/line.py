@@ -75,9 +75,7 @@ def run(settings: Settings, watcher: Watcher) -> Report:
             )
         )
         ready = devices.roll_out(hub, running, {str(int8.ref): reference}, watcher)
-        expected = predictions(
-            registry.model_file(int8.ref).read_bytes(), {"image": example.images}
-        )
+        expected = predictions(registry.model_bytes(int8.ref), {"image": example.images})
         ledger = Ledger()
         buffered = telemetry(hub, running, example.images, expected, ledger, watcher)
     return Report(

@@ -10,7 +10,9 @@ from edgekit.oci.client import RegistryClient
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import push
 from edgekit.packager.fpga import package_fpga
-from edgekit.packager.image import PackagedModel, build_image, plan_image
+from edgekit.packager.image import build_image
+from edgekit.packager.plan import plan_image
+from edgekit.packager.recipes import PackagedModel
 from edgekit.packager.store import Store
 from edgekit.quantize import compare, quantize
 from edgekit.registry import ModelVersion, Registry
@@ -35,7 +37,7 @@ def quantized(
     registry: Registry, parent: ModelVersion, digits: Digits, folder: Path, watcher: Watcher
 ) -> tuple[ModelVersion, Accuracy]:
     """Quantize to int8 with the calibration split, judge on the test split, register the result."""
-    model = registry.model_file(parent.ref).read_bytes()
+    model = registry.model_bytes(parent.ref)
     with watcher.stage("quantize to int8"):
         with np.load(digits.calibration) as calibration:
             int8 = quantize(model, dict(calibration))
@@ -52,7 +54,7 @@ def quantized(
 
 def compiled(registry: Registry, int8: ModelVersion, digits: Digits, watcher: Watcher) -> Fpga:
     """Compile for the NPU, hold every layer against ONNX Runtime, keep the package."""
-    model = registry.model_file(int8.ref).read_bytes()
+    model = registry.model_bytes(int8.ref)
     with watcher.stage("compile for the NPU"):
         package, record = package_fpga(registry, int8.ref, BOARD)
     watcher.found(f"{record.cycles:,} cycles an image on {BOARD}")

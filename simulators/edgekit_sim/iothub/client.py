@@ -83,12 +83,9 @@ class HubClient:
             HubStopped: the hub does not answer.
             SimulatorError: it refused, in its own words.
         """
-        fields = dict(p.split("=", 1) for p in self.service_connection_string.split(";"))
-        host = fields["HostName"]
-        expiry = int(time.time()) + TOKEN_SECONDS
-        policy = fields["SharedAccessKeyName"]
+        host = self.rest_host
         headers = {
-            "Authorization": tokens.sign(host, fields["SharedAccessKey"], expiry, policy),
+            "Authorization": self.service_token(),
             "Content-Type": "application/json",
             **({"If-Match": if_match} if if_match else {}),
         }
@@ -105,6 +102,22 @@ class HubClient:
         except OSError as error:
             raise HubStopped(f"the hub at {host} does not answer: {error}") from error
         return json.loads(text) if text else None
+
+    @property
+    def rest_host(self) -> str:
+        """Address and port of the REST API."""
+        return self._owner["HostName"]
+
+    def service_token(self) -> str:
+        """A token with the owner's rights, for an hour: the REST API's `Authorization` header."""
+        fields = self._owner
+        expiry = int(time.time()) + TOKEN_SECONDS
+        name, key = fields["SharedAccessKeyName"], fields["SharedAccessKey"]
+        return tokens.sign(fields["HostName"], key, expiry, name)
+
+    @property
+    def _owner(self) -> dict[str, str]:
+        return dict(p.split("=", 1) for p in self.service_connection_string.split(";"))
 
     def create_device(self, device_id: str, *, edge: bool = False) -> None:
         """Register a device with symmetric keys, if it is not there."""
@@ -131,10 +144,53 @@ class HubClient:
         """Let devices of the type `certificateAuthority` in with what an authority issued (PEM)."""
         self.request("PUT", f"/edgekit/authorities/{quote(name, safe='')}", certificate.encode())
 
-    def events(self, after: int = 0) -> list[dict[str, Any]]:
-        """All events with a sequence number above `after`, in order."""
+    def route(self, routing: dict[str, Any]) -> None:
+        """Have messages go the ways of a routing section, in the place of all there were.
+
+        Raises:
+            SimulatorError: it cannot be so; the hub says what is wrong where.
+        """
+        self.request("PUT", "/edgekit/routing", routing)
+
+    def routing(self) -> dict[str, Any]:
+        """The routing section in force, with all defaults."""
+        section: dict[str, Any] = self.request("GET", "/edgekit/routing")
+        return section
+
+    def test_route(
+        self, route: dict[str, Any], message: dict[str, Any], twin: dict[str, Any] | None = None
+    ) -> str:
+        """What a route's condition comes to for a message: `true`, `false` or `undefined`.
+
+        Args:
+            route: as in a routing section.
+            message: `body`, `appProperties` and `systemProperties`, all optional.
+            twin: `tags` and `properties` of the sender.
+
+        Raises:
+            SimulatorError: the route is wrong, and what.
+        """
+        document = {"route": route, "message": message, "twin": twin or {}}
+        answer = self.request("POST", "/edgekit/routing/routes/$testnew", document)
+        for error in answer["details"]["compilationErrors"]:
+            column = error["location"]["start"]["column"]
+            raise SimulatorError(f"condition, character {column}: {error['message']}")
+        return str(answer["result"])
+
+    def eventhub_connection_string_of(self, entity: str) -> str:
+        """For azure-eventhub, to read what routes take to an event stream."""
+        return f"{self.eventhub_connection_string.rpartition('=')[0]}={entity}"
+
+    def events(self, after: int = 0, endpoint: str = "") -> list[dict[str, Any]]:
+        """All events with a sequence number above `after`, in order.
+
+        Args:
+            after: 0 for all.
+            endpoint: an event stream that routes lead to; "" for the built-in endpoint.
+        """
         found: list[dict[str, Any]] = []
-        while page := self.request("GET", f"/edgekit/events?after={after}"):
+        path = f"/edgekit/events?endpoint={quote(endpoint, safe='')}&after="
+        while page := self.request("GET", f"{path}{after}"):
             found += page
             after = page[-1]["sequence"]
         return found

@@ -1,6 +1,7 @@
 """What devices sent, in order, in partitions, with all properties.
 
-On the hot path an event is stored as it came: the properties stay the text they were in the MQTT
+The hub's built-in endpoint is such a log, and so is each event stream that routes lead to. On the
+hot path an event is stored as it came: the properties stay the text they were in the MQTT
 topic, and are taken apart when somebody reads them.
 """
 
@@ -9,12 +10,13 @@ import contextlib
 import time
 import zlib
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 
 from edgekit_sim.iothub.identities import Identity
-from edgekit_sim.iothub.store import Acknowledges, Store
+from edgekit_sim.iothub.properties import split_properties
+from edgekit_sim.iothub.registry import Registry
+from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.twins import Json, timestamp
 
 PARTITIONS = 4
@@ -35,29 +37,42 @@ SYSTEM_KEYS = {
     "$.ctime": "iothub-creation-time-utc",
 }
 TELEMETRY = "Telemetry"
+_BUILT_IN = "WITH log AS (SELECT * FROM events) "
+_STREAM = (
+    "WITH log AS (SELECT sequence, partition, offset, enqueued, device_id, module_id, source,"
+    " properties, body FROM streams WHERE stream = ?) "
+)
+_INSERT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)"
+_INSERT_IN_STREAM = "INSERT INTO streams VALUES (?,?,?,?,?,?,?,?,?,?)"
 
 
-def split_properties(text: str) -> list[tuple[str, str]]:
-    """The pairs of a percent-encoded `a=b&c=d`; a key without `=` has the value ""."""
-    pairs = (part.partition("=") for part in text.split("&") if part)
-    return [(unquote(key), unquote(value)) for key, _, value in pairs]
+def partition_of(device_id: str) -> int:
+    """The partition that has all events of a device."""
+    return zlib.crc32(device_id.encode()) % PARTITIONS
 
 
 class EventLog:
-    """The hub's events; one sequence over all partitions, and an offset in each.
+    """A log of events; one sequence over all partitions, and an offset in each.
 
     Args:
         store: where they are kept.
+        stream: which of the streams that routes lead to; "" for the built-in endpoint.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, stream: str = "") -> None:
         self._store = store
-        ((last,),) = store.read("SELECT coalesce(max(sequence), 0) FROM events")
+        self._key: tuple[str, ...] = (stream,) if stream else ()
+        self._insert = _INSERT_IN_STREAM if stream else _INSERT
+        self._log = _STREAM if stream else _BUILT_IN
+        ((last,),) = self._select("SELECT coalesce(max(sequence), 0) FROM log")
         self._sequence: int = last
         self._offsets = [0] * PARTITIONS
-        query = "SELECT partition, max(offset) FROM events GROUP BY partition"
-        for partition, offset in store.read(query):
-            self._offsets[partition] = offset
+        for partition in range(PARTITIONS):
+            _, self._offsets[partition], _ = self.extent(partition)
+
+    def _select(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """Rows of a statement over `log`."""
+        return self._store.read(self._log + statement, self._key + parameters)
 
     @property
     def last(self) -> int:
@@ -69,8 +84,6 @@ class EventLog:
         identity: Identity,
         properties: str,
         body: bytes,
-        sender: Acknowledges | None = None,
-        packet_id: int = 0,
         source: str = TELEMETRY,
     ) -> None:
         """Queue an event for the disk.
@@ -79,11 +92,9 @@ class EventLog:
             identity: who sent it.
             properties: percent-encoded pairs, as in an MQTT topic.
             body: the payload.
-            sender: who is told, with `packet_id`, when it is on disk.
-            packet_id: what the sender calls it.
             source: `Telemetry`, `twinChangeEvents`, `deviceLifecycleEvents` ...
         """
-        partition = zlib.crc32(identity.device_id.encode()) % PARTITIONS
+        partition = partition_of(identity.device_id)
         self._sequence += 1
         self._offsets[partition] += 1
         row = (
@@ -97,20 +108,20 @@ class EventLog:
             properties,
             body,
         )
-        self._store.append(row, sender, packet_id)
+        self._store.append(self._insert, self._key + row)
 
     def read(self, after: int, limit: int = PAGE) -> list[Json]:
         """At most `limit` events with a sequence number above `after`, in order, as JSON."""
-        rows = self._store.read(
-            "SELECT * FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        rows = self._select(
+            "SELECT * FROM log WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (after, max(1, min(limit, PAGE))),
         )
         return [_document(row) for row in rows]
 
     def rows(self, partition: int, offset: int, limit: int) -> list[Any]:
         """At most `limit` rows of a partition, from an offset on, as the store has them."""
-        return self._store.read(
-            "SELECT * FROM events WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
+        return self._select(
+            "SELECT * FROM log WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
             (partition, offset, limit),
         )
 
@@ -119,41 +130,49 @@ class EventLog:
 
         An empty partition begins at 1 and ends at 0.
         """
-        ((first, last),) = self._store.read(
-            "SELECT coalesce(min(offset), 1), coalesce(max(offset), 0) FROM events"
-            " WHERE partition = ?",
-            (partition,),
-        )
+        smallest = "SELECT coalesce(min(offset), 1) FROM log WHERE partition = ?"
+        largest = "SELECT coalesce(max(offset), 0) FROM log WHERE partition = ?"
+        ((first,),) = self._select(smallest, (partition,))
+        ((last,),) = self._select(largest, (partition,))
         enqueued = [row[3] for row in self.rows(partition, last, 1)]
         return first, last, enqueued[0] if enqueued else 0
 
     def offset_after(self, partition: int, enqueued: int) -> int:
         """The first offset enqueued after a time in milliseconds since 1970."""
-        ((offset,),) = self._store.read(
-            "SELECT min(offset) FROM events WHERE partition = ? AND enqueued > ?",
+        ((offset,),) = self._select(
+            "SELECT min(offset) FROM log WHERE partition = ? AND enqueued > ?",
             (partition, enqueued),
         )
         return int(offset) if offset is not None else self.extent(partition)[1] + 1
 
     def count(self) -> int:
         """How many events are on disk."""
-        ((count,),) = self._store.read("SELECT count(*) FROM events")
+        ((count,),) = self._select("SELECT count(*) FROM log")
         return int(count)
 
 
-def system_properties(pairs: list[tuple[str, str]], row: Any) -> tuple[Json, Json]:
+def tell_apart(properties: str) -> tuple[Json, Json]:
     """Tell application from system properties.
+
+    Args:
+        properties: percent-encoded pairs, as in an MQTT topic.
 
     Returns:
         The application properties, and the system properties under their names in an event.
     """
     application: Json = {}
     system: Json = {}
-    for key, value in pairs:
+    for key, value in split_properties(properties):
         if key in SYSTEM_KEYS:
             system[SYSTEM_KEYS[key]] = value
         elif not key.startswith("$."):
             application[key] = value
+    return application, system
+
+
+def _all_properties(properties: str, row: Any) -> tuple[Json, Json]:
+    """What `tell_apart` gives, with what the hub adds."""
+    application, system = tell_apart(properties)
     _, _, _, enqueued, device_id, module_id, source, _, _ = row
     system["iothub-connection-device-id"] = device_id
     if module_id:
@@ -163,9 +182,29 @@ def system_properties(pairs: list[tuple[str, str]], row: Any) -> tuple[Json, Jso
     return application, system
 
 
+def is_json(content_type: str) -> bool:
+    """Whether a body says that it is JSON."""
+    return "json" in content_type
+
+
+def sender_proof(registry: Registry, device_id: str, module_id: str) -> tuple[str, str]:
+    """How a sender proved who it is (JSON), and its generation; "" when it is not registered."""
+    identity = registry.find(device_id, module_id)
+    if identity is None:
+        return "", ""
+    kinds = {"selfSigned": "x509Certificate", "certificateAuthority": "x509Certificate"}
+    method = {
+        "scope": "module" if module_id else "device",
+        "type": kinds.get(identity.authentication, identity.authentication),
+        "issuer": "iothub",
+        "acceptingIpFilterRule": None,
+    }
+    return orjson.dumps(method).decode(), identity.generation_id
+
+
 def _document(row: Any) -> Json:
     sequence, partition, offset, enqueued, device_id, module_id, _, properties, body = row
-    application, system = system_properties(split_properties(properties), row)
+    application, system = _all_properties(properties, row)
     return {
         "sequence": sequence,
         "partition": partition,
@@ -181,7 +220,7 @@ def _document(row: Any) -> Json:
 
 def _body(body: bytes, system: Json) -> Json:
     """The body: JSON where it says it is and is, else text where it is UTF-8, else base64."""
-    if "json" in str(system.get("content-type", "")):
+    if is_json(system.get("content-type", "")):
         with contextlib.suppress(orjson.JSONDecodeError):  # a false content type is no crime
             return {"body": orjson.loads(body), "bodyEncoding": "json"}
     try:

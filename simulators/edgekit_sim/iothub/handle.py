@@ -28,6 +28,8 @@ class HubHandle(HubClient):
         bind: addresses to listen on, `auto` for a free loopback address.
         hostname: the hub's name in tokens; None for the default.
         options: more options of `python -m edgekit_sim.iothub`.
+        launcher: a command that runs it, for example `["ip", "netns", "exec", "NAME"]`; it must end
+            by replacing itself with the hub.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class HubHandle(HubClient):
         bind: Sequence[str] = ("auto",),
         hostname: str | None = None,
         options: Sequence[str] = (),
+        launcher: Sequence[str] = (),
     ) -> None:
         self._temporary = state_dir is None
         if state_dir is None:
@@ -47,6 +50,7 @@ class HubHandle(HubClient):
         if self._temporary:
             self._options.append("--volatile")
         self._options += options
+        self._launcher = list(launcher)
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -73,7 +77,14 @@ class HubHandle(HubClient):
         """
         if self._process is not None:
             raise SimulatorError("the hub is running")
-        program = [sys.executable, "-m", "edgekit_sim.iothub", "--json", "--until-stdin-closes"]
+        program = [
+            *self._launcher,
+            sys.executable,
+            "-m",
+            "edgekit_sim.iothub",
+            "--json",
+            "--until-stdin-closes",
+        ]
         self.state_dir.mkdir(parents=True, exist_ok=True)
         with (self.state_dir / "hub.log").open("a") as log:
             self._process = subprocess.Popen(
@@ -136,9 +147,10 @@ def start_hub(
     bind: Sequence[str] = ("auto",),
     hostname: str | None = None,
     options: Sequence[str] = (),
+    launcher: Sequence[str] = (),
 ) -> Iterator[HubHandle]:
     """A hub in a child process for the length of a block; arguments as for `HubHandle`."""
-    with HubHandle(state_dir, bind, hostname, options) as handle:
+    with HubHandle(state_dir, bind, hostname, options, launcher) as handle:
         yield handle
 
 

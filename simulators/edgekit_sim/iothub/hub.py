@@ -5,8 +5,8 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
-from urllib.parse import quote, unquote
+from collections.abc import Callable, Sequence
+from urllib.parse import unquote
 
 import orjson
 
@@ -29,8 +29,11 @@ from edgekit_sim.iothub.mqtt.sessions import (
     TWIN,
     Sessions,
 )
+from edgekit_sim.iothub.properties import encode_properties
 from edgekit_sim.iothub.quotas import Quotas
 from edgekit_sim.iothub.registry import Registry
+from edgekit_sim.iothub.routing.router import Router
+from edgekit_sim.iothub.state_events import StateEvents
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.twins import Json, timestamp
 from edgekit_sim.iothub.uploads import Storage, Uploads
@@ -48,14 +51,16 @@ class Hub:
 
     Args:
         store: its state.
-        hostnames: what clients may call it in tokens.
+        hostnames: what clients may call it in tokens; the first is its own.
         tier: whose rates hold: none, free, s1, s2 or s3.
-        storage: where devices upload files to, if they can.
+        storage: the account for devices' files and routed messages, if there is one.
 
     Attributes:
+        name: what events call it: the first part of its host name.
         registry: devices, modules and twins.
         configurations: automatic deployments and configurations.
-        events: what devices sent.
+        events: the built-in endpoint.
+        router: takes messages and the hub's own events to endpoints.
         sessions: what is remembered of MQTT clients.
         methods: direct method calls under way.
         commands: cloud-to-device messages.
@@ -70,15 +75,18 @@ class Hub:
     def __init__(
         self,
         store: Store,
-        hostnames: Iterable[str],
+        hostnames: Sequence[str],
         tier: str = "none",
         storage: Storage | None = None,
     ) -> None:
         self.store = store
+        self.name = hostnames[0].partition(".")[0]
         self.quotas = Quotas(tier)
         self.uploads = Uploads(storage)
         self.registry = Registry(store)
         self.events = EventLog(store)
+        self.router = Router(store, self.registry, self.events, self.name, storage)
+        self._state_events = StateEvents(self.name, self.router, self.registry)
         self.sessions = Sessions(store)
         self.methods = Methods(self.sessions)
         self.commands = Commands(store, self.registry)
@@ -100,6 +108,7 @@ class Hub:
         """Begin to write and to sweep; `failed` is called when the disk refuses."""
         self.store.start(failed)
         self.jobs.start()
+        self.router.archive.start()
         self._spawn(self._sweep())
 
     async def stop(self) -> None:
@@ -107,6 +116,7 @@ class Hub:
         for connection in list(self.open_connections):
             connection.close()
         await self.jobs.stop()
+        await self.router.archive.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -131,6 +141,8 @@ class Hub:
         connection.session.wire = connection
         identity.connected = True
         identity.state_changed = identity.last_activity = timestamp()
+        if older is None:
+            self._state_events.connected(identity)
 
     def disconnected(self, connection: DeviceConnection, will: tuple[str, bytes] | None) -> None:
         """A client has gone; with a will that it did not take back."""
@@ -143,6 +155,7 @@ class Hub:
         del self._connections[identity.client_id]
         identity.connected = False
         identity.state_changed = timestamp()
+        self._state_events.disconnected(identity)
         if session is not None:
             session.wire = None
             session.drop_tagged()
@@ -155,7 +168,7 @@ class Hub:
         base = f"devices/{identity.client_id.replace('/', '/modules/', 1)}/messages/events"
         if topic.startswith(base):
             properties = f"{topic[len(base) :].strip('/')}&iothub-MessageType=Will".lstrip("&")
-            self.events.append(identity, properties, payload)
+            self.router.telemetry(identity, properties, payload)
 
     def ready(self, connection: DeviceConnection) -> None:
         """A client has connected or subscribed: what waits for it can be sent."""
@@ -223,7 +236,8 @@ class Hub:
             now, clock = time.monotonic(), self.faults.clock()
             self.commands.expire_all()
             for connection in list(self.open_connections):
-                if now - connection.last_seen > connection.keep_alive:
+                # with a full disk connections are not read: they only seem silent
+                if now - connection.last_seen > connection.keep_alive and not self.store.full:
                     connection.abort()
                 elif clock > connection.expires:
                     connection.close()
@@ -237,7 +251,7 @@ class Hub:
             Malformed: the topic is none of them; the service closes the connection.
         """
         if match := _TWIN_GET.match(topic):
-            self._get_twin(connection, match[1])
+            self._spawn(self._get_twin(connection, match[1]))
         elif match := _TWIN_PATCH.match(topic):
             self._spawn(self._report(connection, match[1], payload))
         elif match := _METHOD_RESPONSE.match(topic):
@@ -255,7 +269,7 @@ class Hub:
         if session is not None and session.wire is connection:
             session.deliver(TWIN, f"$iothub/twin/res/{status}/?$rid={request}", body, 0)
 
-    def _get_twin(self, connection: DeviceConnection, request: str) -> None:
+    async def _get_twin(self, connection: DeviceConnection, request: str) -> None:
         identity = connection.identity
         assert identity is not None
         twin = identity.twin
@@ -263,27 +277,33 @@ class Hub:
             "desired": twin.desired.for_device(),
             "reported": twin.reported.for_device(),
         }
-        self._respond(connection, 200, request, orjson.dumps(document))
+        try:
+            await self.store.settled()  # no device sees a version that a power cut could take back
+        except HubFault as fault:
+            self._respond(connection, fault.status, request, _error(fault))
+        else:
+            self._respond(connection, 200, request, orjson.dumps(document))
 
     async def _report(self, connection: DeviceConnection, request: str, payload: bytes) -> None:
         identity = connection.identity
         assert identity is not None
         try:
+            self.store.refuse_when_full()
             version = self.registry.report(identity, _json(payload))
+            await self.store.settled()
         except HubFault as fault:
-            body = orjson.dumps({"errorCode": fault.code, "message": str(fault)})
-            self._respond(connection, fault.status, request, body)
-            return
-        await self.store.committed()
-        self._respond(connection, 204, f"{request}&$version={version}")
+            self._respond(connection, fault.status, request, _error(fault))
+        else:
+            self._respond(connection, 204, f"{request}&$version={version}")
 
     def _notify_desired(self, identity: Identity, patch: Json) -> None:
+        """Tell a device of a change, as soon as that is on disk."""
         session = self.sessions.find(identity)
         if session is not None and session.wire is not None:
             version = identity.twin.desired.version
             topic = f"$iothub/twin/PATCH/properties/desired/?$version={version}"
             body = orjson.dumps({**patch, "$version": version})
-            session.deliver(DESIRED, topic, body, 1)
+            self.store.then(lambda: session.deliver(DESIRED, topic, body, 1))
 
 
 def _json(payload: bytes) -> object:
@@ -292,6 +312,5 @@ def _json(payload: bytes) -> object:
     raise HubFault(400, "ArgumentInvalid", "the body is no JSON")
 
 
-def encode_properties(properties: Json) -> str:
-    """Properties as they stand in a topic: percent-encoded pairs joined by `&`."""
-    return "&".join(f"{quote(k, safe='')}={quote(str(v), safe='')}" for k, v in properties.items())
+def _error(fault: HubFault) -> bytes:
+    return orjson.dumps({"errorCode": fault.code, "message": str(fault)})

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from edgekit_sim.iothub import query
+from edgekit_sim.iothub.blobs import BlobRefused, get_blob, put_blob
 from edgekit_sim.iothub.bulk import carry_out, export_entry
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.identities import Identity, check_id
@@ -34,7 +34,6 @@ UPDATE_TWIN, METHOD, EXPORT, IMPORT = (
     "import",
 )
 OVER = ("completed", "failed", "cancelled")
-BLOB_SECONDS = 60
 
 
 class Jobs:
@@ -186,8 +185,8 @@ class Jobs:
             self._set(job, status="completed")
         except TimeoutError:
             self._set(job, status="failed", failureReason="it took too long")
-        except (HubFault, ClientError, OSError, ValueError) as error:
-            self._set(job, status="failed", failureReason=str(error) or type(error).__name__)
+        except (HubFault, BlobRefused, ValueError) as error:
+            self._set(job, status="failed", failureReason=str(error))
 
     async def _on_devices(self, job: Json) -> None:
         _, node = query.parse_condition(job["queryCondition"])
@@ -245,32 +244,19 @@ class Jobs:
         lines = [orjson.dumps(export_entry(identity, with_keys)) for identity in identities]
         name = job.get("outputBlobName") or "devices.txt"
         url = _blob(job["outputBlobContainerUri"], name)
-        headers = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-08-06"}
-        async with (
-            _client() as client,
-            client.put(url, data=b"\n".join(lines), headers=headers) as r,
-        ):
-            if r.status != 201:
-                raise ValueError(f"the blob service answered {r.status} for {name}")
+        await put_blob(url, b"\n".join(lines))
         self._set(job, progress=100, outputBlobName=name)
 
     async def _import(self, job: Json) -> None:
         name = job.get("inputBlobName") or "devices.txt"
         url = _blob(job["inputBlobContainerUri"], name)
-        async with _client() as client, client.get(url) as response:
-            if response.status != 200:
-                raise ValueError(f"the blob service answered {response.status} for {name}")
-            lines = (await response.read()).splitlines()
+        lines = (await get_blob(url)).splitlines()
         entries = [orjson.loads(line) for line in lines if line.strip()]
         errors = carry_out(self._registry, entries)
         await self._store.committed()
         self._set(job, progress=100)
         if errors:
             raise ValueError(f"{len(errors)} of {len(entries)} entries failed: {errors[0]}")
-
-
-def _client() -> ClientSession:
-    return ClientSession(timeout=ClientTimeout(total=BLOB_SECONDS), trust_env=True)
 
 
 def _blob(container: str, name: str) -> str:

@@ -1,6 +1,8 @@
 """Addresses and ports: which the hub listens on, and what to say when it cannot."""
 
 import errno
+import logging
+import resource
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,30 @@ AMQP_PORT = 5672  # what azure-eventhub uses with UseDevelopmentEmulator=true
 HTTPS_PORT = 8443  # first choice; HostName in a service connection string can name any
 AUTO = "auto"
 BACKLOG = 4096
+OWN_DESCRIPTORS = 100  # of the hub itself: listeners, the database, the event loop
+MANY_DEVICES = 10_000  # what a hub should be able to hold
+
+logger = logging.getLogger(__name__)
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many connections as it may; returns how many that are.
+
+    The usual limit of 1,024 is for programs that use select(2). Where even the highest allowed one
+    is too low for many devices, a line in the log says so.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    room = hard - OWN_DESCRIPTORS
+    if room < MANY_DEVICES:
+        logger.warning(
+            "only about %d connections fit: no process may open more than %d files here;"
+            " raise that with ulimit -Hn, LimitNOFILE= (systemd) or --ulimit nofile= (docker)",
+            max(0, room),
+            hard,
+        )
+    return room
 
 
 @dataclass

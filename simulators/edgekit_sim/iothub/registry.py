@@ -1,6 +1,7 @@
 """The identity registry: devices, modules and their twins, kept in memory and written through."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from edgekit_sim.iothub.errors import HubFault
@@ -23,6 +24,26 @@ Listener = Callable[[Identity], None]
 DesiredListener = Callable[[Identity, Json], None]
 
 
+@dataclass(frozen=True)
+class TwinChange:
+    """What was changed in a twin.
+
+    Attributes:
+        replaced: the service side has replaced all of it; no patches are given then.
+        tags: patch of the tags; None when they stayed.
+        desired: patch of the desired properties.
+        reported: patch of the reported properties.
+    """
+
+    replaced: bool = False
+    tags: Json | None = None
+    desired: Json | None = None
+    reported: Json | None = None
+
+
+TwinListener = Callable[[Identity, TwinChange], None]
+
+
 class Registry:
     """All identities of the hub.
 
@@ -30,6 +51,9 @@ class Registry:
         on_desired: called with the identity and the patch when desired properties change.
         on_change: called when something changed that a target condition may read.
         on_removed: called when an identity is gone, or may no longer connect.
+        on_created: called with a new identity.
+        on_deleted: called with an identity that is gone.
+        on_twin: called with each change of a twin.
     """
 
     def __init__(self, store: Store) -> None:
@@ -39,6 +63,9 @@ class Registry:
         self.on_desired: list[DesiredListener] = []
         self.on_change: list[Listener] = []
         self.on_removed: list[Listener] = []
+        self.on_created: list[Listener] = []
+        self.on_deleted: list[Listener] = []
+        self.on_twin: list[TwinListener] = []
         for device_id, module_id, identity, twin in store.read("SELECT * FROM identities"):
             self._place(Identity.from_json(device_id, module_id, identity, twin))
 
@@ -129,6 +156,8 @@ class Registry:
         identity.update(document)
         self._place(identity)
         self.save(identity)
+        for listener in self.on_created:
+            listener(identity)
         if identity.edge:
             for name in EDGE_MODULES:
                 self.ensure_module(device_id, name)
@@ -160,7 +189,7 @@ class Registry:
 
     def _drop(self, identity: Identity) -> None:
         self._store.write(DELETE, (identity.device_id, identity.module_id))
-        for listener in self.on_removed:
+        for listener in (*self.on_removed, *self.on_deleted):
             listener(identity)
 
     def save(self, identity: Identity) -> None:
@@ -189,7 +218,7 @@ class Registry:
         if not isinstance(properties, dict):
             raise HubFault(400, "ArgumentInvalid", "properties must be a JSON object")
         sent_tags, sent_desired = document.get("tags"), properties.get("desired")
-        tags = twin.tags
+        tags, change = twin.tags, None
         if sent_tags is not None or replace:
             change = check_section(sent_tags or {}, "tags")
             tags = merge({} if replace else twin.tags, change)
@@ -204,8 +233,13 @@ class Registry:
             self._set_desired(identity, desired, replace)
         twin.changed()
         self.save(identity)
+        self._tell(identity, TwinChange(True) if replace else TwinChange(False, change, desired))
         for listener in self.on_change:
             listener(identity)
+
+    def _tell(self, identity: Identity, change: TwinChange) -> None:
+        for listener in self.on_twin:
+            listener(identity, change)
 
     def _set_desired(self, identity: Identity, desired: Json, replace: bool) -> None:
         section = identity.twin.desired
@@ -232,6 +266,7 @@ class Registry:
         section.replace(desired)
         identity.twin.changed()
         self.save(identity)
+        self._tell(identity, TwinChange(desired={**changed, **gone}))
         for listener in self.on_desired:
             listener(identity, {**changed, **gone})
 
@@ -250,6 +285,7 @@ class Registry:
         twin.reported.patch(change)
         twin.changed()
         self.save(identity)
+        self._tell(identity, TwinChange(reported=change))
         for listener in self.on_change:
             listener(identity)
         return twin.reported.version

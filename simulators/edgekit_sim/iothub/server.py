@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import sqlite3
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.certificates import ensure_authority, issue_server
 from edgekit_sim.iothub.client import DESCRIPTION
 from edgekit_sim.iothub.client_certificates import ask_for_certificates
-from edgekit_sim.iothub.errors import SimulatorError
+from edgekit_sim.iothub.errors import HubFault, SimulatorError
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.listeners import (
     AUTO,
@@ -32,10 +33,12 @@ from edgekit_sim.iothub.listeners import (
     WEBSOCKET_PORT,
     Sockets,
     open_sockets,
+    raise_descriptor_limit,
 )
 from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
 from edgekit_sim.iothub.rest.websocket import MQTT
+from edgekit_sim.iothub.routing.configuration import Routing
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.uploads import Storage
 
@@ -56,7 +59,8 @@ class Settings:
         plain_port: port of MQTT without TLS, for load tests; None for none.
         durable: wait for the disk before anything is acknowledged.
         tier: the tier whose rates hold: none, free, s1, s2 or s3.
-        storage: the storage account devices upload files to, if they can.
+        storage: the storage account for devices' files and routed messages, if there is one.
+        routing: the routes to use from now on; None for those of the last run.
     """
 
     state: Path | None = None
@@ -68,6 +72,7 @@ class Settings:
     durable: bool = True
     tier: str = "none"
     storage: Storage | None = None
+    routing: Routing | None = None
 
     def __post_init__(self) -> None:
         if not self.bind:
@@ -107,10 +112,11 @@ class Server:
             durable = self.settings.durable and self.settings.state is not None
             store = Store(self._folder / "hub.db", durable)
             self.hub = Hub(store, names, self.settings.tier, self.settings.storage)
-            self._nodes = Nodes(self.hub, self.settings.hostname.partition(".")[0])
+            self._nodes = Nodes(self.hub)
             alone = self.settings.hostname == HUB_NAME  # a name that resolves nowhere
             assigned_as = addresses[0] if alone else self.settings.hostname
             self.provisioning = Provisioning(self.hub, assigned_as, names)
+            self._route()
             self.hub.start(self._fail)
             stack.push_async_callback(self.hub.stop)
             stack.push_async_callback(self.provisioning.stop)
@@ -130,6 +136,15 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+    def _route(self) -> None:
+        if self.settings.routing is None:
+            return
+        try:
+            self.hub.router.configure(self.settings.routing)
+        except HubFault as fault:
+            self.hub.store.close()
+            raise SimulatorError(f"these routes cannot be used: {fault}") from fault
 
     def _open(self, stack: contextlib.AsyncExitStack) -> Sockets:
         """Open the ports: those of the last run where it was told to choose itself."""
@@ -202,7 +217,7 @@ class Server:
             "service_connection_string": f"HostName={host};SharedAccessKeyName=iothubowner"
             f";SharedAccessKey={key}",
             "eventhub_connection_string": f"Endpoint=sb://{address}/;SharedAccessKeyName=iothubowner"
-            f";SharedAccessKey={key};EntityPath={self.settings.hostname.partition('.')[0]}",
+            f";SharedAccessKey={key};EntityPath={self.hub.name}",
             **self.provisioning.describe(address, host),
             "ca_file": str(self._folder / "ca.pem"),
             "ports": ports,
@@ -223,11 +238,20 @@ async def serve(
     Raises:
         SimulatorError: it cannot start, or had to stop by itself.
     """
-    async with Server(settings) as server:
-        description = server.describe()
-        with _published(description):
-            ready(description)
-            await _until(stop, server)
+    raise_descriptor_limit()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(Server(settings))
+            description = server.describe()
+            stack.enter_context(_published(description))
+        except (OSError, sqlite3.Error) as error:
+            raise SimulatorError(
+                f"the hub's state in {settings.state or 'a temporary folder'} cannot be read or"
+                f" written: {error}",
+                "free space there or name another folder with --state",
+            ) from error
+        ready(description)
+        await _until(stop, server)
 
 
 @contextlib.contextmanager

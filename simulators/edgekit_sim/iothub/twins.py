@@ -32,29 +32,48 @@ class Section:
     Attributes:
         value: the properties, without `$version` and `$metadata`.
         version: counts the changes, from 1.
-        metadata: the shape of `value` with `$lastUpdated` at every level.
+        metadata: the shape of `value` with `$lastUpdated` at every level, and for a section that
+            is `counted` also with `$lastUpdatedVersion`.
     """
 
-    __slots__ = ("metadata", "value", "version")
+    __slots__ = ("_counted", "metadata", "value", "version")
 
-    def __init__(self, value: Json | None = None, version: int = 1, metadata: Json | None = None):
+    def __init__(
+        self,
+        value: Json | None = None,
+        version: int = 1,
+        metadata: Json | None = None,
+        counted: bool = False,
+    ):
         self.value: Json = value if value is not None else {}
         self.version = version
         self.metadata: Json = metadata if metadata is not None else {"$lastUpdated": EPOCH}
+        self._counted = counted
 
     def patch(self, change: Json) -> None:
         """Merge `change` in; it has been checked."""
-        now = timestamp()
-        self.value = merge(self.value, change)
-        self.metadata = _merge_metadata(self.metadata, change, now)
         self.version += 1
+        self.value = merge(self.value, change)
+        self.metadata = _merge_metadata(self.metadata, change, self._mark(timestamp()))
 
     def replace(self, value: Json) -> None:
         """Put `value` in the place of all that was there."""
-        now = timestamp()
-        self.value = merge({}, value)
-        self.metadata = _merge_metadata({}, value, now)
         self.version += 1
+        self.value = merge({}, value)
+        self.metadata = _merge_metadata({}, value, self._mark(timestamp()))
+
+    def _mark(self, moment: str) -> Json:
+        """What the metadata of a changed value says."""
+        return {
+            "$lastUpdated": moment,
+            **({"$lastUpdatedVersion": self.version} if self._counted else {}),
+        }
+
+    def changes(self, change: Json) -> Json:
+        """The last change as an event tells it: with its own metadata only."""
+        mark = self._mark(self.metadata["$lastUpdated"])
+        metadata = _merge_metadata({}, change, mark)
+        return {**change, "$metadata": metadata, "$version": self.version}
 
     def for_device(self) -> Json:
         """What a device gets: the properties and `$version`."""
@@ -90,7 +109,7 @@ class Twin:
 
     def __init__(self) -> None:
         self.tags: Json = {}
-        self.desired = Section()
+        self.desired = Section(counted=True)
         self.reported = Section()
         self.etag = new_etag()
         self.version = 1
@@ -123,7 +142,8 @@ class Twin:
         twin.etag = document["etag"]
         twin.version = document["version"]
         twin.model_id = document["modelId"]
-        twin.desired = Section(*document["desired"])
+        value, version, metadata = document["desired"]
+        twin.desired = Section(value, version, metadata, counted=True)
         twin.reported = Section(*document["reported"])
         return twin
 
@@ -142,16 +162,17 @@ def merge(target: Json, change: Json) -> Json:
     return merged
 
 
-def _merge_metadata(target: Json, change: Json, now: str) -> Json:
-    merged = {**target, "$lastUpdated": now}
+def _merge_metadata(target: Json, change: Json, mark: Json) -> Json:
+    merged = {**target, **mark}
     for key, value in change.items():
         if value is None:
             merged.pop(key, None)
         elif isinstance(value, dict):
             present = merged.get(key)
-            merged[key] = _merge_metadata(present if isinstance(present, dict) else {}, value, now)
+            inner = present if isinstance(present, dict) else {}
+            merged[key] = _merge_metadata(inner, value, mark)
         else:
-            merged[key] = {"$lastUpdated": now}
+            merged[key] = dict(mark)
     return merged
 
 

@@ -254,3 +254,25 @@ def test_a_recipe_is_kept_and_layers_are_shown(capsys: pytest.CaptureFixture[str
     assert min(layer["sqnr"] for layer in printed["layers"]) > 20
     run(["model", "quantize", "digits", "--calibration", CALIBRATION, "--layers"])
     assert "Error of each tensor" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_model_goes_to_a_registry_and_comes_back(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from edgekit_sim.ociregistry import Registry
+
+    with Registry(tmp_path / "oci-registry") as registry:
+        place = f"{registry.address}/models/digits:1"
+        pushed = data(capsys, "push", "digits:1", place)
+        pulled = data(capsys, "pull", place, "--name", "again")
+        assert run(["model", "push", "digits:1", place]) == 0
+        assert "digits:1: 0 bytes uploaded" in capsys.readouterr().err
+
+    assert pushed["bytes_uploaded"] > pulled["size"]
+    assert (pulled["ref"], pulled["tags"]) == ("again:1", {"a": "1"})
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_place_that_names_no_registry_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "does not name a registry" in error(capsys, "push", "digits:1", "digits:1")

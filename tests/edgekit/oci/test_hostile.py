@@ -6,9 +6,11 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
 from edgekit.errors import Corrupt, OciError, Unauthorized, Unreachable
+from edgekit.oci.authorization import Authorizer
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
 from edgekit.oci.descriptor import LAYER, MANIFEST, Descriptor
@@ -212,21 +214,25 @@ def test_the_password_does_not_follow_a_redirect(tmp_path, login):
     assert blobs.read(BLOB) == b"true"
 
 
-@pytest.mark.parametrize("realm", ["ftp://token", "", "http://token.example.com/"])
+@pytest.mark.parametrize("realm", ["ftp://token", ""])
 def test_tokens_come_from_safe_places_only(realm):
     challenge = f'Bearer realm="{realm}",service="x"'
 
     def respond(handler, _count):
         answer(handler, 401, WWW_Authenticate=challenge)
 
-    with client_of(respond) as (client, _server):
-        if realm.startswith("http"):
-            client._base = f"https://{client.registry}"
-            with pytest.raises(Unauthorized, match="no safe place"):
-                client._token({"realm": realm}, "")
-        else:
-            with pytest.raises(Unauthorized, match="no safe place"):
-                client.get_manifest("digits", "1")
+    with (
+        client_of(respond) as (client, _server),
+        pytest.raises(Unauthorized, match="no safe place"),
+    ):
+        client.get_manifest("digits", "1")
+
+
+def test_a_registry_with_tls_has_a_token_service_with_tls():
+    with httpx.Client() as http:
+        authorizer = Authorizer("registry.example.com", None, http, lambda _address: None)
+        with pytest.raises(Unauthorized, match="no safe place"):
+            authorizer.answer('Bearer realm="http://token.example.com/"', "", secure=True)
 
 
 def test_a_bearer_token_is_fetched_once_for_a_scope_and_used(login):
@@ -255,7 +261,7 @@ def test_a_bearer_token_is_fetched_once_for_a_scope_and_used(login):
 
 
 def test_an_upload_goes_on_where_the_line_broke(blobs, monkeypatch):
-    monkeypatch.setattr("edgekit.oci.client.UPLOAD_CHUNK", 1000)
+    monkeypatch.setattr("edgekit.oci.upload.UPLOAD_CHUNK", 1000)
     layer = write_layer([Entry("data", content=bytes(range(250)) * 20)], blobs, "none").descriptor
     held = bytearray()
     breaks = iter((True, False, True))
@@ -284,7 +290,7 @@ def test_an_upload_goes_on_where_the_line_broke(blobs, monkeypatch):
 
 
 def test_a_registry_that_breaks_every_upload_is_given_up(blobs, monkeypatch):
-    monkeypatch.setattr("edgekit.oci.client.UPLOAD_CHUNK", 1000)
+    monkeypatch.setattr("edgekit.oci.upload.UPLOAD_CHUNK", 1000)
     layer = write_layer([Entry("data", content=bytes(5000))], blobs, "none").descriptor
 
     def respond(handler, _count):

@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from edgekit.errors import OciError, Unauthorized, Unreachable
-from edgekit.oci import client as client_module
+from edgekit.oci import upload
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
 from edgekit.oci.image import manifests_of, walk
@@ -57,7 +57,7 @@ def test_a_digest_is_a_reference(blobs, image, reference, tmp_path):
 
 
 def test_large_blobs_go_in_pieces(blobs, reference, monkeypatch, tmp_path):
-    monkeypatch.setattr(client_module, "UPLOAD_CHUNK", 1000)
+    monkeypatch.setattr(upload, "UPLOAD_CHUNK", 1000)
     layer = write_layer([Entry("data", content=bytes(range(256)) * 20)], blobs, "none")
     steps = []
     with RegistryClient(reference) as client:

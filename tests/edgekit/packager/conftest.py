@@ -12,8 +12,8 @@ import pytest
 
 from edgekit.oci.layer import file_digest
 from edgekit.packager.debian import Package
-from edgekit.packager.image import PackagedModel
 from edgekit.packager.mirror import Mirror
+from edgekit.packager.recipes import PackagedModel
 from edgekit.packager.store import Store, write_file
 from edgekit.packager.wheels import REQUIREMENTS, Wheel
 

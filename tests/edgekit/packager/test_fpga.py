@@ -1,12 +1,14 @@
 """A registered int8 model becomes an FPGA package the registry keeps."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgekit.errors import InUse
-from edgekit.packager.fpga import package_fpga
+from edgekit.cli.app import run as command
+from edgekit.errors import InUse, ModelError, NotFound
+from edgekit.packager.fpga import package_fpga, stored_package
 from edgekit.quantize import quantize
 from edgekit.registry import ModelVersion, Registry
 from edgekit.workspace import Workspace
@@ -49,3 +51,31 @@ def test_a_float_model_leaves_nothing_behind(registry: Registry) -> None:
     with pytest.raises(FpgaError, match="not quantized"):
         package_fpga(registry, version.ref, "ecp5-85f")
     assert registry.graphs() == []
+
+
+def test_a_package_is_found_by_its_models_name(registry: Registry, int8: ModelVersion) -> None:
+    with pytest.raises(NotFound, match="has no FPGA package"):
+        stored_package(registry, "digits-int8")
+    package, record = package_fpga(registry, int8.ref, "ecp5-85f")
+    for text in ("digits-int8", "digits-int8:1", "digits-int8:latest", "digits-int8:1@ecp5-85f"):
+        path, found = stored_package(registry, text)
+        assert (read_package(path).digest, found) == (package.digest, record)
+    package_fpga(registry, int8.ref, "ecp5-25f")
+    with pytest.raises(ModelError, match="compiled for ecp5-25f, ecp5-85f"):
+        stored_package(registry, "digits-int8:1")
+    assert stored_package(registry, "digits-int8:1@ecp5-85f")[1] == record
+
+
+def test_the_command_runs_a_registered_package(
+    registry: Registry,
+    int8: ModelVersion,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    package_fpga(registry, int8.ref, "ecp5-85f")
+    monkeypatch.setenv("EDGEKIT_WORKSPACE", str(tmp_path / "workspace"))
+    np.savez(tmp_path / "images.npz", image=load().images[:5])
+    given = ["--input", str(tmp_path / "images.npz"), "--json"]
+    assert command(["fpga", "run", "digits-int8:1", *given]) == 0
+    assert json.loads(capsys.readouterr().out)["inferences"] == 5

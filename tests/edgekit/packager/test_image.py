@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,8 @@ from edgekit.oci.image import NamedLayer, Settings, manifests_of, put_image, put
 from edgekit.oci.layer import Entry, write_layer
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import push
-from edgekit.packager.image import build_image, plan_image
+from edgekit.packager.image import build_image
+from edgekit.packager.plan import plan_image
 from edgekit_sim.ociregistry import Registry
 
 from .conftest import config_of, copy_store, layer_file, layer_files
@@ -138,7 +140,9 @@ _ELSEWHERE = """
 import os, sys
 from pathlib import Path
 os.umask(int(sys.argv[3], 8))
-from edgekit.packager.image import PackagedModel, build_image, plan_image
+from edgekit.packager.image import build_image
+from edgekit.packager.plan import plan_image
+from edgekit.packager.recipes import PackagedModel
 from edgekit.packager.store import Store
 store = Store(Path(sys.argv[1]) / "cache", Path(sys.argv[1]) / "locks")
 file = Path(sys.argv[2])
@@ -179,7 +183,7 @@ def test_a_model_that_is_not_the_registered_one(store, model):
     packaged = model()
     plan = plan_image(packaged, store)
     packaged.file.write_bytes(b"tampered")
-    with pytest.raises(Corrupt, match="not the model registered as digits:1"):
+    with pytest.raises(Corrupt, match=f"is not {packaged.digest}"):
         build_image(plan, store)
 
 
@@ -276,3 +280,14 @@ def test_a_base_that_cannot_carry_wheels_is_refused(
     base = push_base(registry, tmp_path, *entries)
     with pytest.raises(ImageError, match=message):
         plan_image(model(), store, base=base)
+
+
+def test_a_model_whose_layer_is_there_is_not_read_again(store, model):
+    packaged = model()
+    first = build(packaged, store)
+
+    def refuse():
+        raise AssertionError("the model was read")
+
+    again = build(replace(packaged, file=refuse), store)
+    assert again.digest == first.digest

@@ -15,7 +15,9 @@ from edgekit.oci.layout import Layout
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import pull, push
 from edgekit.oci.unpack import unpack
-from edgekit.packager.image import PackagedModel, build_image, plan_image
+from edgekit.packager.image import build_image
+from edgekit.packager.plan import plan_image
+from edgekit.packager.recipes import PackagedModel
 from edgekit.packager.store import Store
 from edgekit_sim.ociregistry import Registry
 

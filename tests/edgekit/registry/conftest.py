@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import boto3
 import psycopg
 import pytest
+from azure.storage.blob import BlobServiceClient
+from moto.server import ThreadedMotoServer
 
 from edgekit.registry import Registry
 from edgekit.workspace import Workspace
+from tests.azurite import Azurite
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 
@@ -70,6 +74,38 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     return Workspace.create(
         tmp_path / "workspace", database=request.getfixturevalue("postgresql_url")
     )
+
+
+@pytest.fixture
+def azure_blobs(azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new folder in Azurite; its credentials are in the environment."""
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection_string)
+    container = f"c{secrets.token_hex(8)}"
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as client:
+        client.create_container(container)
+    return f"abfs://{container}/models"
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """Where moto's S3 listens."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_blobs(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new folder in moto's S3; its address and credentials are in the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-s3")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"b{secrets.token_hex(8)}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/models"
 
 
 @pytest.fixture

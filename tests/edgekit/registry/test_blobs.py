@@ -12,11 +12,18 @@ CONTENT = b"weights"
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture(params=["folder", "object store"])
+@pytest.fixture(
+    params=["folder", "memory", "s3", pytest.param("azure", marks=pytest.mark.needs("azurite"))]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    """A store in a folder, and one behind fsspec's in-memory file system."""
-    folder = (tmp_path / "blobs").as_uri()
-    url = folder if request.param == "folder" else f"memory://{uuid.uuid4()}/blobs"
+    """A store in a folder, in memory, in S3 and in Azure Blob Storage."""
+    match request.param:
+        case "folder":
+            url = (tmp_path / "blobs").as_uri()
+        case "memory":
+            url = f"memory://{uuid.uuid4()}/blobs"
+        case name:
+            url = request.getfixturevalue(f"{name}_blobs")
     return BlobStore(url, tmp_path / "cache")
 
 
@@ -28,7 +35,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def add(store: BlobStore, source: Path) -> str:
-    with store.incoming(source) as incoming:
+    with store.intake() as intake:
+        incoming = intake.add(source)
         store.put(incoming)
     return incoming.digest
 
@@ -40,6 +48,15 @@ def test_what_is_put_is_found_under_its_sha256(store: BlobStore, source: Path) -
     assert store.digests() == {DIGEST: len(CONTENT)}
 
 
+def test_a_folder_whose_name_a_url_must_escape_is_that_folder(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "my models, 100%"
+    store = BlobStore(folder.as_uri(), tmp_path / "cache")
+    add(store, source)
+
+    assert store.path(DIGEST).is_relative_to(folder)
+    assert list(store.digests()) == [DIGEST]
+
+
 def test_the_same_content_is_kept_once(store: BlobStore, source: Path) -> None:
     add(store, source)
     add(store, source)
@@ -48,7 +65,8 @@ def test_the_same_content_is_kept_once(store: BlobStore, source: Path) -> None:
 
 
 def test_nothing_is_stored_until_it_is_put(store: BlobStore, source: Path) -> None:
-    with store.incoming(source) as incoming:
+    with store.intake() as intake:
+        incoming = intake.add(source)
         assert incoming.path.read_bytes() == CONTENT
 
     assert store.digests() == {}
@@ -58,7 +76,8 @@ def test_nothing_is_stored_until_it_is_put(store: BlobStore, source: Path) -> No
 def test_a_source_that_changes_while_it_is_checked_does_not_matter(
     store: BlobStore, source: Path
 ) -> None:
-    with store.incoming(source) as incoming:
+    with store.intake() as intake:
+        incoming = intake.add(source)
         source.write_bytes(b"something else")
         store.put(incoming)
 
@@ -107,12 +126,16 @@ def test_a_digest_cannot_lead_out_of_the_store(store: BlobStore) -> None:
 
 def test_leftovers_of_killed_processes_are_swept_by_age(source: Path, tmp_path: Path) -> None:
     store = BlobStore((tmp_path / "blobs").as_uri(), tmp_path / "cache")
-    with store.incoming(source) as incoming:
-        stale = incoming.path.with_name("stale")
-        stale.write_bytes(CONTENT)
-        os.utime(stale, (0, 0))
+    with store.intake() as intake:
+        incoming = intake.add(source)
+        stale = incoming.path.parent.with_name("stale")
+        stale.mkdir()
+        (stale / "file").write_bytes(CONTENT)
+        for path in (stale / "file", stale):
+            os.utime(path, (0, 0))
 
         assert store.sweep(older_than=3600) == [stale]
+        assert not stale.exists()
         assert incoming.path.exists()
 
 
@@ -127,9 +150,9 @@ def test_credentials_in_a_url_are_never_shown(tmp_path: Path) -> None:
 def test_a_source_that_cannot_be_read_is_named(store: BlobStore, tmp_path: Path) -> None:
     with (
         pytest.raises(RegistryError, match=r"copying .*missing failed"),
-        store.incoming(tmp_path / "missing"),
+        store.intake() as intake,
     ):
-        pass
+        intake.add(tmp_path / "missing")
 
 
 def damage(store: BlobStore, tmp_path: Path) -> None:

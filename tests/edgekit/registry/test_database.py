@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 from edgekit.errors import RegistryError
 from edgekit.registry.database import Database
 from edgekit.registry.migrations import scripts
-from edgekit.registry.schema import HEAD, metadata, models
+from edgekit.registry.schema import HEAD, metadata, models, versions
 from edgekit.workspace import Workspace
 
 
@@ -109,3 +109,21 @@ def test_a_full_disk_is_told_in_one_line(database: Database, file: Path) -> None
     with sqlite3.connect(file) as plain:
         assert plain.execute("SELECT count(*) FROM models").fetchone() == (0,)
     plain.close()
+
+
+def test_versions_from_before_files_had_names_get_one(file: Path) -> None:
+    from edgekit.registry import migrations
+
+    engine = sa.create_engine(f"sqlite:///{file}", poolclass=sa.pool.NullPool)
+    with engine.begin() as connection:
+        migrations.upgrade(connection, None, to="0001")
+        connection.exec_driver_sql("INSERT INTO models (name, counter) VALUES ('a', 2)")
+        for version, framework in ((1, "onnx"), (2, "sklearn")):
+            connection.exec_driver_sql(
+                "INSERT INTO versions (model_id, version, framework, digest, size, inputs, outputs,"
+                f" created) VALUES (1, {version}, '{framework}', 'd', 1, '[]', '[]', '')"
+            )
+
+    with Database(f"sqlite:///{file}").reading() as connection:
+        names = connection.execute(sa.select(versions.c.filename).order_by(versions.c.id))
+        assert names.scalars().all() == ["model.onnx", "model"]

@@ -127,9 +127,12 @@ def test_files_that_nothing_names_are_found(
     registry: Registry, workspace: Workspace, other: Path
 ) -> None:
     stray = registry._blobs
-    with stray.incoming(other) as incoming:
+    with stray.intake() as intake:
+        incoming = intake.add(other)
         stray.put(incoming)
-    (workspace.folder / "blobs" / "incoming" / "left").write_bytes(b"by a killed process")
+    left = workspace.folder / "blobs" / "incoming" / "left"
+    left.mkdir()
+    (left / "file").write_bytes(b"by a killed process")
 
     done = registry.collect_garbage(grace=NO_GRACE)
 

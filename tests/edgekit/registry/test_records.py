@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from edgekit.errors import RegistryError
 from edgekit.registry import ModelRef, TensorSpec
-from edgekit.registry.records import check_labels
+from edgekit.registry.records import ModelFile, check_labels
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True)
 aliases = st.from_regex(r"[a-z]([a-z0-9._-]{0,30}[a-z0-9])?", fullmatch=True)
@@ -66,3 +66,11 @@ def test_labels_are_sorted() -> None:
 def test_labels_that_are_not_well_formed_are_refused(labels: dict[str, str], message: str) -> None:
     with pytest.raises(RegistryError, match=message):
         check_labels("tag", labels)
+
+
+@pytest.mark.parametrize(
+    "path", ["", ".", "..", "../m", "/m", "a//b", "a/./b", "a/", "a\nb", "a\\b", "x" * 256]
+)
+def test_what_is_no_path_in_a_folder_is_refused(path: str) -> None:
+    with pytest.raises(RegistryError, match="no path of a file"):
+        ModelFile(path, "weights", "sha256:" + "0" * 64, 1)

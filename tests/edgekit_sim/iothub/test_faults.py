@@ -8,7 +8,7 @@ import pytest
 import requests
 from azure.iot.device import IoTHubDeviceClient, exceptions
 
-from edgekit_sim.iothub import HubHandle, SimulatorError, start_hub, tokens
+from edgekit_sim.iothub import HubHandle, SimulatorError, start_hub
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.faults import Faults
 from edgekit_sim.iothub.quotas import Bucket, Quotas
@@ -53,10 +53,8 @@ def test_a_clock_that_is_ahead_finds_tokens_expired(faulty: HubHandle) -> None:
 
 def test_throttling_says_when_to_come_back(faulty: HubHandle) -> None:
     faulty.fault("throttle")
-    fields = dict(p.split("=", 1) for p in faulty.service_connection_string.split(";"))
-    host = fields["HostName"]
-    token = tokens.sign(host, fields["SharedAccessKey"], int(time.time()) + 60, "iothubowner")
-    answer = requests.get(f"https://{host}/devices", headers={"Authorization": token}, timeout=9)
+    headers = {"Authorization": faulty.service_token()}
+    answer = requests.get(f"https://{faulty.rest_host}/devices", headers=headers, timeout=9)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
     assert answer.headers["iothub-errorcode"] == "ThrottlingException"
 

@@ -1,7 +1,5 @@
 """MQTT on the wire: broken frames and forbidden topics drop one connection and nothing else."""
 
-import socket
-import ssl
 import time
 from collections.abc import Iterator
 
@@ -11,57 +9,9 @@ from hypothesis import strategies as st
 
 from edgekit_sim.iothub import tokens
 from edgekit_sim.iothub.handle import HubHandle
+from tests.edgekit_sim.iothub.mqtt_client import Raw, hello, packet, text
 
 SLOW = [HealthCheck.function_scoped_fixture]
-
-
-def text(value: str) -> bytes:
-    return len(value.encode()).to_bytes(2) + value.encode()
-
-
-def packet(first: int, body: bytes) -> bytes:
-    length, encoded = len(body), b""
-    while True:
-        length, byte = divmod(length, 128)
-        encoded += bytes([byte | 0x80 if length else byte])
-        if not length:
-            return bytes([first]) + encoded + body
-
-
-def connect_packet(client_id: str, username: str, password: str) -> bytes:
-    header = text("MQTT") + bytes([4, 0xC0, 0, 60])
-    return packet(0x10, header + text(client_id) + text(username) + text(password))
-
-
-class Raw:
-    """A client that says what it is told to say."""
-
-    def __init__(self, hub: HubHandle) -> None:
-        context = ssl.create_default_context(cafile=hub.ca_file)
-        plain = socket.create_connection((hub.gateway, hub.ports["mqtt"]), timeout=10)
-        self._socket = context.wrap_socket(plain, server_hostname=hub.gateway)
-
-    def say(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-    def hear(self, size: int) -> bytes:
-        """`size` bytes, fewer when the hub closes the connection."""
-        heard = b""
-        try:
-            while len(heard) < size and (more := self._socket.recv(size - len(heard))):
-                heard += more
-        except ConnectionResetError:
-            return heard
-        return heard
-
-    def end(self) -> None:
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture
@@ -69,15 +19,6 @@ def raw(iothub: HubHandle) -> Iterator[Raw]:
     client = Raw(iothub)
     yield client
     client.close()
-
-
-def hello(iothub: HubHandle, device_id: str, *, expiry: float = 600.0, resource: str = "") -> bytes:
-    iothub.create_device(device_id)
-    key = iothub.request("GET", f"/devices/{device_id}")["authentication"]["symmetricKey"]
-    resource = resource or f"{iothub.hostname}/devices/{device_id}"
-    token = tokens.sign(resource, key["primaryKey"], int(time.time() + expiry))
-    user = f"{iothub.hostname}/{device_id}/?api-version=2021-04-12"
-    return connect_packet(device_id, user, token)
 
 
 def test_connect_and_ping(iothub: HubHandle, raw: Raw) -> None:

@@ -88,7 +88,7 @@ def test_twin_patch_and_replace(registry: Any) -> None:
     )
     desired = replaced.properties.desired
     assert {k: v for k, v in desired.items() if k[0] != "$"} == {"c": 1}
-    assert desired["$metadata"].keys() == {"$lastUpdated", "c"}
+    assert desired["$metadata"].keys() == {"$lastUpdated", "$lastUpdatedVersion", "c"}
 
 
 @pytest.mark.parametrize(

@@ -3,26 +3,22 @@
 from collections.abc import Callable
 from typing import Any
 
-from edgekit_fpga.compiler.importer import Builder, Node, Unsupported
+from onnx import numpy_helper
+
+from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
 from edgekit_fpga.compiler.operators.borders import dequantize_linear, quantize_linear
 from edgekit_fpga.compiler.operators.elementwise import qlinear_add, qlinear_mul, qlinear_table
-from edgekit_fpga.compiler.operators.floats import FLOAT_OPERATORS, postpone
+from edgekit_fpga.compiler.operators.floats import FLOAT_OPERATORS
+from edgekit_fpga.compiler.operators.joining import concat, qlinear_concat
 from edgekit_fpga.compiler.operators.linear import qgemm, qlinear_conv, qlinear_matmul
+from edgekit_fpga.compiler.operators.moving import pad, resize, slice_, split
 from edgekit_fpga.compiler.operators.pooling import (
     global_average_pool,
     max_pool,
     qlinear_average_pool,
 )
-from edgekit_fpga.compiler.operators.shapes import (
-    concat,
-    pad,
-    qlinear_concat,
-    reshape,
-    resize,
-    slice_,
-    split,
-    transpose,
-)
+from edgekit_fpga.compiler.operators.postponing import postpone
+from edgekit_fpga.compiler.operators.reshaping import reshape, transpose
 from edgekit_fpga.compiler.tables import ELEMENTWISE
 
 Handler = Callable[[Builder, Node], None]
@@ -33,8 +29,6 @@ def constant(b: Builder, node: Node) -> None:
     value: Any = node.attributes.get("value")
     if value is None:
         raise Unsupported("a constant that is no tensor")
-    from onnx import numpy_helper
-
     b.constants[node.outputs[0]] = numpy_helper.to_array(value)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from edgekit_fpga.compiler import ir
-from edgekit_fpga.compiler.importer import Builder, Node, Unsupported, quantization_json
+from edgekit_fpga.compiler.builder import Builder, Node, Unsupported, quantization_json
 from edgekit_fpga.compiler.operators.elementwise import table_layer
-from edgekit_fpga.compiler.operators.floats import ends_on_cpu, lower
+from edgekit_fpga.compiler.operators.floats import lower
+from edgekit_fpga.compiler.operators.postponing import ends_on_cpu
 from edgekit_fpga.compiler.tables import requantize_table
 from edgekit_fpga.cpu import CpuOp
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgekit_fpga.arithmetic import Int8
 from edgekit_fpga.compiler import adds, ir, multiplies
-from edgekit_fpga.compiler.importer import Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
 from edgekit_fpga.compiler.tables import evaluate, requantize_table
 
 MAX_REPEAT = 255
@@ -44,8 +44,7 @@ def add_tensors(
     """A sum, or with `minus` a difference, of two activations."""
     first, second, shape = _same_shape(b, node, operands, made)
     one, two = b.tensors[first], b.tensors[second]
-    form = adds.difference if minus else adds.residual
-    residual = form(second, made, one.quantization, two.quantization, outgoing)
+    residual = adds.adder(second, made, one.quantization, two.quantization, outgoing, minus=minus)
     if residual is None:
         raise Unsupported("no fixed-point constants reproduce its float arithmetic")
     residual = replace(residual, low=clamp[0], high=clamp[1])

@@ -6,12 +6,13 @@ import numpy as np
 
 from edgekit_fpga.arithmetic import Float32, Int8, Int64
 from edgekit_fpga.compiler import ir
-from edgekit_fpga.compiler.importer import Builder, Node, Unsupported, stage_attributes
+from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
 from edgekit_fpga.compiler.operators.elementwise import (
     add_tensors,
     multiply_tensors,
     table_layer,
 )
+from edgekit_fpga.compiler.operators.joining import concat_parts
 from edgekit_fpga.compiler.operators.linear import (
     centred_weights,
     convolution,
@@ -20,32 +21,6 @@ from edgekit_fpga.compiler.operators.linear import (
 )
 from edgekit_fpga.compiler.operators.pooling import average, average_all
 from edgekit_fpga.compiler.tables import ELEMENTWISE, evaluate
-from edgekit_fpga.cpu import STAGE_OPERATORS, CpuOp
-
-
-def postpone(b: Builder, node: Node) -> None:
-    """Keep a float node until a QuantizeLinear, or the end, says what becomes of it."""
-    source = node.inputs[0]
-    if source in b.types and node.operator in STAGE_OPERATORS:
-        made = node.outputs[0]
-        b.types[made] = b.types[source]
-        b.shapes[made] = b.shapes[source]
-        b.before.append(CpuOp(node.operator, (source,), made, stage_attributes(b, node)))
-        return
-    if not any(name in b.real or name in b.pending for name in node.inputs):
-        raise Unsupported(f"its input {source} is not quantized")
-    b.pending[node.outputs[0]] = node
-    b.shapes[node.outputs[0]] = b.shapes[source]
-
-
-def ends_on_cpu(b: Builder, name: str) -> bool:
-    """Whether a pending float has passed an operator that only the stage behind the NPU has."""
-    node = b.pending.get(name)
-    while node is not None:
-        if node.operator in ("Softmax", "QuantizeLinear"):
-            return True
-        node = b.pending.get(node.inputs[0])
-    return False
 
 
 def lower(b: Builder, node: Node, made: str, outgoing: ir.Quantization) -> None:
@@ -194,8 +169,6 @@ def _float_average(
 def _float_concat(
     b: Builder, node: Node, made: str, outgoing: ir.Quantization, clamp: tuple[int, int]
 ) -> None:
-    from edgekit_fpga.compiler.operators.shapes import concat_parts
-
     if clamp != (-128, 127):
         raise Unsupported("an activation follows it")
     concat_parts(b, node, list(node.inputs), made, outgoing)

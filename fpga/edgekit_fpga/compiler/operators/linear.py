@@ -4,7 +4,7 @@ import numpy as np
 
 from edgekit_fpga.arithmetic import Float32, Int8
 from edgekit_fpga.compiler import ir
-from edgekit_fpga.compiler.importer import Array, Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import Array, Builder, Node, Unsupported
 
 
 def qlinear_conv(b: Builder, node: Node) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgekit_fpga.arithmetic import float_requantize
 from edgekit_fpga.compiler import ir
-from edgekit_fpga.compiler.importer import Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
 from edgekit_fpga.compiler.operators.linear import conv_layer, spatial
 
 

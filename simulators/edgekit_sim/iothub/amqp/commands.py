@@ -19,6 +19,7 @@ CONDITIONS = {
     403: "amqp:resource-limit-exceeded",
     404: "amqp:not-found",
     413: "amqp:link:message-size-exceeded",
+    503: "com.microsoft:server-busy",
 }
 _TO = re.compile(r"/?devices/([^/]+)/messages/devicebound", re.IGNORECASE)
 
@@ -54,11 +55,12 @@ class CommandSink:
         system["$.to"] = to
         own = {key: text_of(value) for key, value in message.application.items()}
         try:
+            self._hub.store.refuse_when_full()
             self._hub.commands.put(unquote(match[1]), _body(message), system, own, _expiry(message))
+            await self._hub.store.settled()
         except HubFault as fault:
             condition = CONDITIONS.get(fault.status, "amqp:internal-error")
             raise AmqpError(condition, f"{fault.code}: {fault}") from fault
-        await self._hub.store.committed()
 
 
 def _body(message: Message) -> bytes:

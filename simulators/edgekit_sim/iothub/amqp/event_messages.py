@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import orjson
-
 from edgekit_sim.amqp.message import Message
 from edgekit_sim.amqp.types import Timestamp
-from edgekit_sim.iothub.events import SYSTEM_KEYS, split_properties
+from edgekit_sim.iothub.events import SYSTEM_KEYS, TELEMETRY, sender_proof
+from edgekit_sim.iothub.properties import split_properties
 from edgekit_sim.iothub.registry import Registry
 
 # system properties that are standard properties of an AMQP message, by their keys in a topic
@@ -34,7 +33,7 @@ def event_message(row: Any, registry: Registry) -> Message:
         "x-opt-enqueued-time": Timestamp(enqueued),
         "iothub-connection-device-id": device_id,
         **({"iothub-connection-module-id": module_id} if module_id else {}),
-        **_sender(registry, device_id, module_id),
+        **(_sender(registry, device_id, module_id) if source == TELEMETRY else {}),
         "iothub-enqueuedtime": Timestamp(enqueued),
         "iothub-message-source": source,
     }
@@ -59,20 +58,13 @@ def _keep_symbols(properties: dict[str, Any]) -> None:
 
 
 def _sender(registry: Registry, device_id: str, module_id: str) -> dict[str, str]:
-    """How the sender proved who it is, as far as it is still registered."""
-    identity = registry.find(device_id, module_id)
-    if identity is None:
+    """How a message's sender proved who it is, as far as it is still registered."""
+    method, generation = sender_proof(registry, device_id, module_id)
+    if not method:
         return {}
-    kinds = {"selfSigned": "x509Certificate", "certificateAuthority": "x509Certificate"}
-    method = {
-        "scope": "module" if module_id else "device",
-        "type": kinds.get(identity.authentication, identity.authentication),
-        "issuer": "iothub",
-        "acceptingIpFilterRule": None,
-    }
     return {
-        "iothub-connection-auth-method": orjson.dumps(method).decode(),
-        "iothub-connection-auth-generation-id": identity.generation_id,
+        "iothub-connection-auth-method": method,
+        "iothub-connection-auth-generation-id": generation,
     }
 
 

@@ -13,7 +13,7 @@ from edgekit_sim.iothub import tokens
 from edgekit_sim.iothub.access import SERVICE_CONNECT
 from edgekit_sim.iothub.amqp.claims import Claim
 from edgekit_sim.iothub.errors import HubFault
-from edgekit_sim.iothub.events import PARTITIONS
+from edgekit_sim.iothub.events import PARTITIONS, EventLog
 
 if TYPE_CHECKING:
     from edgekit_sim.iothub.amqp.client import Client
@@ -105,34 +105,36 @@ def management_answer(nodes: "Nodes") -> Answer:
             return _status(401, str(fault))
         if asked.get("operation") != "READ":
             return _status(400, "the only operation is READ")
-        if asked.get("name", "").lower() != nodes.name.lower():
-            return _status(404, f"there is no event hub {asked.get('name', '')[:60]!r}")
+        name = asked.get("name", "")
+        events = nodes.events(name)
+        if events is None:
+            return _status(404, f"there is no event hub {name[:60]!r}")
         if asked.get("type") == EVENT_HUB:
-            return _status(200, "OK", _event_hub(nodes))
+            return _status(200, "OK", _event_hub(name, nodes.hub.started))
         if asked.get("type") == PARTITION:
             partition = asked.get("partition", "")
             if partition not in map(str, range(PARTITIONS)):
                 return _status(404, f"there is no partition {partition[:20]!r}")
-            return _status(200, "OK", _partition(nodes, partition))
+            return _status(200, "OK", _partition(name, events, partition))
         return _status(404, f"nothing of the type {asked.get('type', '')[:60]!r} is here")
 
     return answer
 
 
-def _event_hub(nodes: "Nodes") -> dict[str, Any]:
+def _event_hub(name: str, started: float) -> dict[str, Any]:
     return {
-        "name": nodes.name,
+        "name": name,
         "type": EVENT_HUB,
-        "created_at": Timestamp(int(nodes.hub.started * 1000)),
+        "created_at": Timestamp(int(started * 1000)),
         "partition_count": Int(PARTITIONS),
         "partition_ids": Array(str, tuple(str(number) for number in range(PARTITIONS))),
     }
 
 
-def _partition(nodes: "Nodes", partition: str) -> dict[str, Any]:
-    first, last, enqueued = nodes.hub.events.extent(int(partition))
+def _partition(name: str, events: EventLog, partition: str) -> dict[str, Any]:
+    first, last, enqueued = events.extent(int(partition))
     return {
-        "name": nodes.name,
+        "name": name,
         "type": PARTITION,
         "partition": partition,
         "begin_sequence_number": first,

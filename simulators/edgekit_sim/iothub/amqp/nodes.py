@@ -18,8 +18,8 @@ from edgekit_sim.iothub.amqp.exchange import (
 )
 from edgekit_sim.iothub.amqp.groups import ConsumerGroups
 from edgekit_sim.iothub.amqp.notifications import FEEDBACK_TYPE, Notice, NoticeReceiver, Queue
-from edgekit_sim.iothub.amqp.receivers import EventReceiver, Readers
-from edgekit_sim.iothub.events import PARTITIONS
+from edgekit_sim.iothub.amqp.receivers import EventReceiver, Place, Readers
+from edgekit_sim.iothub.events import PARTITIONS, EventLog
 
 if TYPE_CHECKING:
     from edgekit_sim.iothub.hub import Hub
@@ -34,16 +34,14 @@ class Nodes:
 
     Args:
         hub: the hub.
-        name: its name, and that of its event hub.
 
     Attributes:
-        groups: consumer groups of the event hub.
+        groups: consumer groups of the built-in endpoint and of all other streams.
         clients: the connections there are.
     """
 
-    def __init__(self, hub: "Hub", name: str) -> None:
+    def __init__(self, hub: "Hub") -> None:
         self.hub = hub
-        self.name = name
         self.groups = ConsumerGroups(hub.store)
         self.clients: set[Endpoint] = set()
         self._readers = Readers()
@@ -62,7 +60,9 @@ class Nodes:
 
     def connection(self) -> Endpoint:
         """A connection to this hub."""
-        return Endpoint(self.name, lambda endpoint: Client(self, endpoint), present=self.clients)
+        return Endpoint(
+            self.hub.name, lambda endpoint: Client(self, endpoint), present=self.clients
+        )
 
     def close(self) -> None:
         """Reset all connections."""
@@ -102,7 +102,8 @@ class Nodes:
     def _receiver(
         self, client: Client, path: str, entity: str, group: str, partition: str
     ) -> EventReceiver:
-        if entity.lower() != self.name.lower():
+        events = self.events(entity)
+        if events is None:
             raise _not_found(f"The messaging entity {entity[:60]!r} could not be found.")
         if group not in self.groups:
             raise _not_found(f"The consumer group {group[:60]!r} could not be found.")
@@ -112,8 +113,14 @@ class Nodes:
                 f"The specified partition is invalid for an EventHub partition sender or receiver."
                 f" It should be between 0 and {PARTITIONS - 1}.",
             )
-        arguments = (client, path, group.lower(), int(partition))
-        return EventReceiver(self.hub, self._readers, *arguments)
+        place = Place(entity.lower(), group.lower(), int(partition))
+        return EventReceiver(self.hub.registry, events, self._readers, client, path, place)
+
+    def events(self, entity: str) -> EventLog | None:
+        """The log of the built-in endpoint or of another stream; None when there is none."""
+        if entity.lower() == self.hub.name.lower():
+            return self.hub.events
+        return self.hub.router.streams.get(entity.lower())
 
 
 def _not_found(description: str) -> AmqpError:

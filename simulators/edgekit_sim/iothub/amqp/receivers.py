@@ -14,10 +14,11 @@ from edgekit_sim.amqp.links import OutgoingLink
 from edgekit_sim.amqp.message import write_message
 from edgekit_sim.iothub.amqp import selectors
 from edgekit_sim.iothub.amqp.event_messages import event_message, partition_state
+from edgekit_sim.iothub.events import EventLog
+from edgekit_sim.iothub.registry import Registry
 
 if TYPE_CHECKING:
     from edgekit_sim.iothub.amqp.client import Client
-    from edgekit_sim.iothub.hub import Hub
 
 BATCH = 200  # events read at a time
 RECEIVERS_LIMIT = 5  # without owner level, of a partition within a group
@@ -26,15 +27,30 @@ TRACKS = "com.microsoft:enable-receiver-runtime-metric"
 UNSETTLED = 0  # the sender settle mode in which the client says what became of each message
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a receiver reads: a partition of an event stream, for a consumer group.
+
+    Attributes:
+        entity: the stream, lower case.
+        group: the consumer group, lower case.
+        partition: the partition.
+    """
+
+    entity: str
+    group: str
+    partition: int
+
+
 @dataclass
 class Readers:
     """Who reads what.
 
     Attributes:
-        present: receivers, by consumer group and partition.
+        present: receivers, by what they read.
     """
 
-    present: dict[tuple[str, int], list["EventReceiver"]] = field(default_factory=dict)
+    present: dict[Place, list["EventReceiver"]] = field(default_factory=dict)
 
     def admit(self, receiver: "EventReceiver") -> None:
         """Let a receiver in; those it takes the place of lose their links.
@@ -42,8 +58,7 @@ class Readers:
         Raises:
             AmqpError: it has to stay outside.
         """
-        place = (receiver.group, receiver.partition)
-        others = list(self.present.get(place, ()))
+        others = list(self.present.get(receiver.place, ()))
         highest = max((one.level for one in others if one.level is not None), default=None)
         if highest is not None and (receiver.level is None or receiver.level < highest):
             raise AmqpError(
@@ -60,15 +75,15 @@ class Readers:
         if receiver.level is not None:
             for one in others:
                 one.give_way(receiver.level)
-        self.present.setdefault(place, []).append(receiver)
+        self.present.setdefault(receiver.place, []).append(receiver)
 
     def leave(self, receiver: "EventReceiver") -> None:
         """A receiver has gone."""
-        others = self.present.get((receiver.group, receiver.partition), [])
+        others = self.present.get(receiver.place, [])
         if receiver in others:
             others.remove(receiver)
         if not others:
-            self.present.pop((receiver.group, receiver.partition), None)
+            self.present.pop(receiver.place, None)
 
     def pump(self) -> None:
         """New events are on disk: send them on."""
@@ -81,12 +96,12 @@ class EventReceiver:
     """Gives one receiver the events of a partition.
 
     Args:
-        hub: the hub.
+        registry: where senders of events are looked up.
+        events: what it reads from.
         readers: all receivers.
         client: whose it is.
         path: the address it was found at.
-        group: its consumer group, lower case.
-        partition: the partition.
+        place: what it reads of the events.
 
     Attributes:
         level: its owner level; None without one.
@@ -94,18 +109,18 @@ class EventReceiver:
 
     def __init__(
         self,
-        hub: "Hub",
+        registry: Registry,
+        events: EventLog,
         readers: Readers,
         client: "Client",
         path: str,
-        group: str,
-        partition: int,
+        place: Place,
     ) -> None:
         self.path = path
-        self.group = group
-        self.partition = partition
+        self.place = place
         self.level: int | None = None
-        self._hub = hub
+        self._registry = registry
+        self._events = events
         self._readers = readers
         self._client = client
         self._link: OutgoingLink | None = None
@@ -115,7 +130,7 @@ class EventReceiver:
         """Begin where the link's filter says."""
         level = link.properties.get(OWNER_LEVEL)
         self.level = int(level) if isinstance(level, int) else None
-        self._next = selectors.begin(link, self._hub.events, self.partition)
+        self._next = selectors.begin(link, self._events, self.place.partition)
         self._readers.admit(self)
         self._link = link
 
@@ -124,13 +139,13 @@ class EventReceiver:
         tracks = TRACKS in link.desired_capabilities
         settled = link.attach.snd_settle_mode != UNSETTLED
         while link.sendable:
-            rows = self._hub.events.rows(self.partition, self._next, min(link.credit, BATCH))
+            rows = self._events.rows(self.place.partition, self._next, min(link.credit, BATCH))
             if not rows:
                 link.drained()
                 return
             state = self._state() if tracks else {}
             for row in rows:
-                message = event_message(row, self._hub.registry)
+                message = event_message(row, self._registry)
                 message.delivery_annotations = state
                 link.send(write_message(message), row[2].to_bytes(8), settled)
                 self._next = row[2] + 1
@@ -142,7 +157,7 @@ class EventReceiver:
         return link.sendable
 
     def _state(self) -> dict[str, object]:
-        _, last, enqueued = self._hub.events.extent(self.partition)
+        _, last, enqueued = self._events.extent(self.place.partition)
         return partition_state(last, enqueued, int(time.time() * 1000))
 
     def pump(self) -> None:

@@ -252,14 +252,27 @@ class DeviceConnection(asyncio.Protocol):
             return
         if not self._hub.quotas.takes_message(len(payload) + len(rest)):
             raise Malformed("more messages than the tier has in a day")
-        if not packet_id:
-            self._hub.events.append(self.identity, properties, payload)
-            return
-        self._hub.events.append(self.identity, properties, payload, self, packet_id)
-        self._unacknowledged += 1
-        if self._unacknowledged > UNACKNOWLEDGED_LIMIT and not self._paused and self._transport:
+        if packet_id:
+            self._hub.router.telemetry(self.identity, properties, payload, self, packet_id)
+            self._unacknowledged += 1
+        else:
+            self._hub.router.telemetry(self.identity, properties, payload)
+        store = self._hub.store
+        if (self._unacknowledged > UNACKNOWLEDGED_LIMIT or store.congested) and not self._paused:
+            self._pause()
+
+    def _pause(self) -> None:
+        """Read no more until all that has come is on disk."""
+        if self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+            self._hub.store.then(self._resume)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self.last_seen = time.monotonic()
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def _strikes(self, kind: str) -> Fault | None:
         device_id = self.identity.device_id if self.identity else None
@@ -281,9 +294,6 @@ class DeviceConnection(asyncio.Protocol):
         if self._transport is not None and self._out:
             self._transport.write(b"".join(self._out))
         self._out.clear()
-        if self._paused and self._transport and self._unacknowledged < UNACKNOWLEDGED_LIMIT // 2:
-            self._paused = False
-            self._transport.resume_reading()
 
     def _puback(self, body: bytes) -> None:
         if len(body) != 2:

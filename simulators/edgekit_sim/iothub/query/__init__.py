@@ -1,6 +1,31 @@
-"""The query language: one grammar for queries and for target conditions."""
+"""The query language: one grammar for queries, target conditions and routes."""
 
-from edgekit_sim.iothub.query.evaluate import compile_condition, names_read, run
-from edgekit_sim.iothub.query.syntax import Query, parse_condition, parse_query
+from edgekit_sim.iothub.query.evaluate import (
+    UNDEFINED,
+    compile_condition,
+    compile_operand,
+    names_read,
+    run,
+)
+from edgekit_sim.iothub.query.syntax import (
+    Node,
+    Path,
+    Query,
+    parse_condition,
+    parse_query,
+    parse_route,
+)
 
-__all__ = ["Query", "compile_condition", "names_read", "parse_condition", "parse_query", "run"]
+__all__ = [
+    "UNDEFINED",
+    "Node",
+    "Path",
+    "Query",
+    "compile_condition",
+    "compile_operand",
+    "names_read",
+    "parse_condition",
+    "parse_query",
+    "parse_route",
+    "run",
+]

@@ -34,6 +34,7 @@ class _Undefined:
 
 UNDEFINED = _Undefined()
 Getter = Callable[[Any], Any]
+Resolve = Callable[[Path], Getter]
 
 # the first names of a path, and where an identity keeps what they mean
 _ROOTS: dict[tuple[str, ...], Getter] = {
@@ -75,7 +76,7 @@ def compile_condition(node: Node | None) -> Callable[[Any], bool]:
     """
     if node is None:
         return lambda _document: True
-    evaluate = _compile(node)
+    evaluate = compile_operand(node)
     return lambda document: evaluate(document) is True
 
 
@@ -101,12 +102,12 @@ def run(query: Query, documents: Iterable[Any]) -> list[Any]:
     if query.group_by or any(_aggregated(column.operand) for column in query.columns):
         return _grouped(query, found)
     for path, descending in reversed(query.order_by):
-        found.sort(key=_sort_key(_compile(path)), reverse=descending)
+        found.sort(key=_sort_key(compile_operand(path)), reverse=descending)
     if query.top is not None:
         found = found[: query.top]
     if not query.columns:
         return [_whole(document) for document in found]
-    getters = [(column.name, _compile(column.operand)) for column in query.columns]
+    getters = [(column.name, compile_operand(column.operand)) for column in query.columns]
     return [_row(getters, document) for document in found]
 
 
@@ -136,7 +137,7 @@ def _aggregated(node: Node) -> bool:
 
 
 def _grouped(query: Query, documents: list[Any]) -> list[dict[str, Any]]:
-    keys = [_compile(path) for path in query.group_by]
+    keys = [compile_operand(path) for path in query.group_by]
     groups: dict[tuple[str, ...], list[Any]] = {} if keys else {(): documents}
     for document in documents if keys else ():
         groups.setdefault(tuple(repr(get(document)) for get in keys), []).append(document)
@@ -150,10 +151,10 @@ def _grouped(query: Query, documents: list[Any]) -> list[dict[str, Any]]:
 
 def _group_value(node: Node, members: list[Any]) -> Any:
     if not (isinstance(node, Call) and node.name in AGGREGATES):
-        return _compile(node)(members[0]) if members else UNDEFINED
+        return compile_operand(node)(members[0]) if members else UNDEFINED
     if not node.arguments:
         return len(members)
-    get = _compile(node.arguments[0])
+    get = compile_operand(node.arguments[0])
     values = [value for value in map(get, members) if value is not UNDEFINED]
     if node.name == "count":
         return len(values)
@@ -167,15 +168,25 @@ def _group_value(node: Node, members: list[Any]) -> Any:
     return min(numbers) if node.name == "min" else max(numbers)
 
 
-def _compile(node: Node) -> Getter:
+def compile_operand(node: Node, resolve: Resolve | None = None) -> Getter:
+    """A function that gives an operand's value for a document, `UNDEFINED` where it has none.
+
+    Args:
+        node: the operand.
+        resolve: what a path means; by default a property of an identity or of plain JSON.
+
+    Raises:
+        HubFault: 400, for a function that does not exist.
+    """
+    resolve = resolve or _compile_path
     if isinstance(node, Literal):
         value = node.value
         return lambda _document: value
     if isinstance(node, Path):
-        return _compile_path(node)
+        return resolve(node)
     if isinstance(node, Call):
-        return _compile_call(node)
-    operands = [_compile(operand) for operand in node.operands]
+        return _compile_call(node, resolve)
+    operands = [compile_operand(operand, resolve) for operand in node.operands]
     if node.operator == "and":
         return lambda document: _all(operands, document)
     if node.operator == "or":
@@ -370,7 +381,7 @@ _FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
 }
 
 
-def _compile_call(call: Call) -> Getter:
+def _compile_call(call: Call, resolve: Resolve) -> Getter:
     if call.name in AGGREGATES:
         raise HubFault(400, "QueryInvalid", f"query: {call.name}() stands only among the columns")
     if call.name not in _FUNCTIONS:
@@ -378,5 +389,5 @@ def _compile_call(call: Call) -> Getter:
     fewest, most, function = _FUNCTIONS[call.name]
     if not fewest <= len(call.arguments) <= most:
         raise HubFault(400, "QueryInvalid", f"query: {call.name}() takes {fewest} argument(s)")
-    arguments = [_compile(argument) for argument in call.arguments]
+    arguments = [compile_operand(argument, resolve) for argument in call.arguments]
     return lambda document: function(*(argument(document) for argument in arguments))

@@ -14,6 +14,8 @@ path      = name {"." name | "." "[[" any "]]" | "[" number "]"}
 ```
 
 A target condition is a `condition` alone, or for modules `FROM devices.modules WHERE condition`.
+The condition of a route is one, too, whose paths begin with `$body`, `$twin`, a system property
+(`$contentType` ...) or are the name of an application property.
 """
 
 import re
@@ -80,17 +82,16 @@ class Query:
     top: int | None = None
 
 
-_TOKEN = re.compile(
-    r"""\s*(?:
+_TOKENS = r"""\s*(?:
     (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
   | (?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
   | (?P<bracketed>\[\[.*?\]\])
-  | (?P<name>[A-Za-z_$][\w$]*)
+  | (?P<name>[A-Za-z_$][\w$NAMES]*)
   | (?P<symbol><>|!=|<=|>=|[=<>()\[\],.*+\-/%])
   | (?P<end>$)
-    )""",
-    re.VERBOSE,
-)
+    )"""
+_TOKEN = re.compile(_TOKENS.replace("NAMES", ""), re.VERBOSE)
+_TOKEN_OF_ROUTE = re.compile(_TOKENS.replace("NAMES", "-"), re.VERBOSE)
 _COMPARISONS = {"=": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _LITERALS = {"true": True, "false": False, "null": None}
 
@@ -113,15 +114,24 @@ def parse_condition(text: str) -> tuple[str, Node | None]:
     return _Parser(text).target_condition()
 
 
+def parse_route(text: str) -> Node:
+    """Parse the condition of a route over messages; names in it may have hyphens.
+
+    Raises:
+        HubFault: 400, as `parse_query`.
+    """
+    return _Parser(text, _TOKEN_OF_ROUTE).route_condition()
+
+
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, token: re.Pattern[str] = _TOKEN) -> None:
         self._text = text
         self._tokens: list[tuple[str, str, int]] = []  # kind, text, position
         self._next = 0
         self._depth = 0
         position = 0
         while True:
-            match = _TOKEN.match(text, position)
+            match = token.match(text, position)
             if match is None:
                 self._refuse(position, f"unexpected {text[position:].strip()[:20]!r}")
             kind = match.lastgroup or ""
@@ -194,6 +204,11 @@ class _Parser:
         condition = self._condition()
         self._end()
         return source, condition
+
+    def route_condition(self) -> Node:
+        condition = self._condition()
+        self._end()
+        return condition
 
     def _top(self) -> int | None:
         if not self._accept("top"):

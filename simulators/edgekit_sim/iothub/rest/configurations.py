@@ -37,7 +37,6 @@ async def put_configuration(request: web.Request) -> web.Response:
     name = request.match_info["configuration"]
     document = await body_of(request)
     kept = await hub.configurations.put(name, document, request.headers.get("If-Match"))
-    await hub.store.committed()
     return answer(hub.configurations.resource(kept), etag=kept.document["etag"])
 
 
@@ -47,7 +46,6 @@ async def delete_configuration(request: web.Request) -> web.Response:
     hub = allow(request, REGISTRY_WRITE)
     name = request.match_info["configuration"]
     await hub.configurations.delete(name, request.headers.get("If-Match"))
-    await hub.store.committed()
     return no_content()
 
 
@@ -73,7 +71,6 @@ async def apply_content(request: web.Request) -> web.Response:
     hub = allow(request, REGISTRY_WRITE)
     device = hub.registry.get(request.match_info["device"])
     apply_once(hub.registry, device, await body_of(request))
-    await hub.store.committed()
     return no_content()
 
 

@@ -18,16 +18,14 @@ async def names(request: web.Request) -> web.Response:
 @routes.put("/edgekit/consumer-groups/{group}")
 async def add(request: web.Request) -> web.Response:
     """Make a group, if it is not there."""
-    hub = allow(request, SERVICE_CONNECT)
+    allow(request, SERVICE_CONNECT)
     request.app[NODES].groups.add(request.match_info["group"])
-    await hub.store.committed()
     return no_content()
 
 
 @routes.delete("/edgekit/consumer-groups/{group}")
 async def remove(request: web.Request) -> web.Response:
     """Remove a group."""
-    hub = allow(request, SERVICE_CONNECT)
+    allow(request, SERVICE_CONNECT)
     request.app[NODES].groups.remove(request.match_info["group"])
-    await hub.store.committed()
     return no_content()

@@ -35,7 +35,6 @@ async def patch_digital_twin(request: web.Request) -> web.Response:
         _add(desired, operation)
     document = {"properties": {"desired": desired}}
     hub.registry.change_twin(identity, document, request.headers.get("If-Match"), replace=False)
-    await hub.store.committed()
     headers = {"ETag": f'"{identity.twin.etag}"', "Location": request.path}
     return web.Response(status=202, headers=headers)
 

@@ -15,12 +15,17 @@ routes = web.RouteTableDef()
 
 @routes.get("/edgekit/events")
 async def events(request: web.Request) -> web.Response:
-    """`?after=N&limit=M`: events with a sequence number above N, in order."""
+    """`?after=N&limit=M&endpoint=E`: events with a sequence number above N, in order.
+
+    Without an endpoint, those of the built-in one; else of the event stream of that name.
+    """
     hub = _allow(request, SERVICE_CONNECT)
+    endpoint = request.query.get("endpoint")
+    log = hub.router.log(endpoint) if endpoint else hub.events
     after, limit = (
         _number(request, name, default) for name, default in (("after", 0), ("limit", PAGE))
     )
-    return answer(hub.events.read(after, limit))
+    return answer(log.read(after, limit))
 
 
 @routes.post("/edgekit/faults")
@@ -38,7 +43,6 @@ async def authority(request: web.Request) -> web.Response:
     """Trust an authority (PEM in the body) to issue certificates for devices."""
     hub = _allow(request, REGISTRY_WRITE)
     hub.gatekeeper.trust(request.match_info["name"], await request.read())
-    await hub.store.committed()
     return no_content()
 
 

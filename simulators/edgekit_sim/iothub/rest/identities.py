@@ -51,7 +51,6 @@ async def put_identity(request: web.Request) -> web.Response:
     registry = _permit(request, REGISTRY_WRITE)
     document = await body_of(request)
     identity = registry.put(*ids(request), document, request.headers.get("If-Match"))
-    await hub_of(request).store.committed()
     return answer(identity.resource(), etag=identity.etag)
 
 
@@ -61,7 +60,6 @@ async def delete_identity(request: web.Request) -> web.Response:
     """Delete an identity."""
     registry = _permit(request, REGISTRY_WRITE)
     registry.delete(*ids(request), request.headers.get("If-Match"))
-    await hub_of(request).store.committed()
     return no_content()
 
 
@@ -78,7 +76,6 @@ async def bulk(request: web.Request) -> web.Response:
     if len(entries) > BULK_LIMIT:
         raise HubFault(400, "TooManyDevices", f"more than {BULK_LIMIT} devices in one call")
     errors = carry_out(hub.registry, entries)
-    await hub.store.committed()
     result = {"isSuccessful": not errors, "errors": errors, "warnings": []}
     return answer(result, 400 if errors else 200)
 

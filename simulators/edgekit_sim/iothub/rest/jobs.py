@@ -30,7 +30,6 @@ async def schedule(request: web.Request) -> web.Response:
     """Make a scheduled job."""
     hub = allow(request, SERVICE_CONNECT)
     job = hub.jobs.schedule(request.match_info["job"], await body_of(request))
-    await hub.store.committed()
     return answer(job)
 
 
@@ -47,7 +46,6 @@ async def cancel(request: web.Request) -> web.Response:
     """End a job before its time."""
     hub = allow(request, SERVICE_CONNECT)
     job = hub.jobs.cancel(request.match_info["job"])
-    await hub.store.committed()
     return answer(job)
 
 
@@ -57,7 +55,6 @@ async def transfer(request: web.Request) -> web.Response:
     hub = allow(request, REGISTRY_WRITE)
     document = await body_of(request)
     job = hub.jobs.transfer(str(document.get("jobId") or uuid.uuid4()), document)
-    await hub.store.committed()
     return answer(job)
 
 

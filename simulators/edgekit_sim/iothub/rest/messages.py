@@ -14,7 +14,6 @@ async def purge(request: web.Request) -> web.Response:
     hub = allow(request, SERVICE_CONNECT)
     device_id = request.match_info["device"]
     count = hub.commands.purge(device_id)
-    await hub.store.committed()
     return answer({"totalMessagesPurged": count, "deviceId": device_id, "moduleId": None})
 
 

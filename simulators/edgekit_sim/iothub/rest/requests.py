@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,6 +23,9 @@ HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 NODES: web.AppKey[Nodes] = web.AppKey("nodes", Nodes)
 RETRY_SECONDS = 1
 BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request; a bulk call with 100 devices stays far below
+
+# "METHOD /path" of requests that change nothing that is kept
+_READS = re.compile(r"GET |HEAD |POST (/devices/query|/twins/.*/methods|/edgekit/faults)")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -79,11 +83,20 @@ def no_content() -> web.Response:
 
 @web.middleware
 async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn errors into the bodies and headers of the real service."""
+    """Turn errors into the bodies and headers of the real service.
+
+    An answer goes out when everything it can tell of is on disk.
+    """
+    hub = hub_of(request)
     try:
         if not request.path.startswith("/edgekit/"):  # from where the faults are ended
-            await _suffer(hub_of(request), request)
-        return await handler(request)
+            await _suffer(hub, request)
+        if not _READS.match(f"{request.method} {request.path}"):
+            hub.store.refuse_when_full()
+        response = await handler(request)
+        if not response.prepared:
+            await hub.store.settled()
+        return response
     except HubFault as fault:
         return refusal(fault)
     except web.HTTPRequestEntityTooLarge:
@@ -111,6 +124,6 @@ def refusal(fault: HubFault) -> web.Response:
     document = {"Message": f"ErrorCode:{fault.code};{fault}", "ExceptionMessage": tracking}
     response = answer(document, fault.status)
     response.headers["iothub-errorcode"] = fault.code
-    if fault.status == 429:
+    if fault.status in (429, 503):
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     return response

@@ -36,7 +36,6 @@ async def change_twin(request: web.Request) -> web.Response:
     hub.registry.change_twin(
         identity, document, request.headers.get("If-Match"), replace=request.method == "PUT"
     )
-    await hub.store.committed()
     return answer(identity.twin_resource(), etag=identity.twin.etag)
 
 

@@ -1,0 +1,144 @@
+"""Sending blobs: at once, in pieces that resume, or by reference to another repository."""
+
+import re
+from collections.abc import Callable
+from typing import BinaryIO
+
+import httpx
+
+from edgekit.errors import Corrupt
+from edgekit.oci.blobs import Blobs
+from edgekit.oci.connection import ATTEMPTS, RETRIED, Connection
+from edgekit.oci.descriptor import Descriptor
+
+# Above this a blob goes up in pieces, so that a broken line costs one piece and not the whole.
+UPLOAD_CHUNK = 16 * 1024 * 1024
+
+# told how many bytes went since it was told last
+Advance = Callable[[int], None]
+
+
+def pulling(name: str) -> str:
+    """The scope of a token that reads a repository."""
+    return f"repository:{name}:pull"
+
+
+def pushing(name: str) -> str:
+    """The scope of a token that writes to a repository."""
+    return f"repository:{name}:pull,push"
+
+
+def put_blob(
+    connection: Connection,
+    name: str,
+    descriptor: Descriptor,
+    blobs: Blobs,
+    advance: Advance | None = None,
+    mount_from: str = "",
+) -> int:
+    """Send a blob: at once when it is small, else in pieces that resume where a line broke.
+
+    Args:
+        connection: to the registry.
+        name: the repository.
+        descriptor: of the blob.
+        blobs: hold it.
+        advance: told how many bytes went.
+        mount_from: another repository of the same registry that may have the blob.
+
+    Returns:
+        The bytes sent: 0 when it could be mounted.
+    """
+    if mount_from:
+        location = mount_blob(connection, name, descriptor, mount_from)
+        if not location:
+            return 0
+    else:
+        response = connection.ask("POST", f"/v2/{name}/blobs/uploads/", pushing(name))
+        connection.expect(response, (202,), f"an upload to {connection.registry}/{name}")
+        location = connection.location(response)
+    with blobs.open(descriptor) as file:
+        if descriptor.size > UPLOAD_CHUNK:
+            location = _send_pieces(connection, name, location, file, descriptor.size, advance)
+            body = b""
+        else:
+            body = file.read(descriptor.size)
+        separator = "&" if "?" in location else "?"
+        response = connection.ask(
+            "PUT",
+            f"{location}{separator}digest={descriptor.digest}",
+            pushing(name),
+            headers={"Content-Type": "application/octet-stream"},
+            content=body,
+        )
+    connection.expect(response, (201,), f"blob {descriptor.digest} to {connection.registry}/{name}")
+    if advance and body:
+        advance(len(body))
+    return descriptor.size
+
+
+def mount_blob(connection: Connection, name: str, descriptor: Descriptor, source: str) -> str:
+    """Ask for a blob of another repository of the registry.
+
+    Returns:
+        Empty when it is mounted, else where the upload that the registry opened instead goes.
+    """
+    response = connection.ask(
+        "POST",
+        f"/v2/{name}/blobs/uploads/?mount={descriptor.digest}&from={source}",
+        f"{pushing(name)} {pulling(source)}",
+    )
+    if response.status_code == 201:
+        return ""
+    connection.expect(response, (202,), f"an upload to {connection.registry}/{name}")
+    return connection.location(response)
+
+
+def _send_pieces(
+    connection: Connection,
+    name: str,
+    location: str,
+    file: BinaryIO,
+    size: int,
+    advance: Advance | None,
+) -> str:
+    """Send all bytes with PATCH; after a break, ask how far it came and go on from there."""
+    offset, failures = 0, 0
+    while offset < size:
+        file.seek(offset)
+        piece = file.read(UPLOAD_CHUNK)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"{offset}-{offset + len(piece) - 1}",
+        }
+        reached = offset + len(piece)
+        try:
+            response = connection.once("PATCH", location, pushing(name), headers, piece)
+            if response.status_code in RETRIED or response.status_code == 416:
+                raise httpx.TransportError(f"the registry answers {response.status_code}")
+            connection.expect(response, (202, 201, 204), f"a blob to {connection.registry}/{name}")
+            location = connection.location(response)
+        except httpx.TransportError as error:
+            failures += 1
+            if failures == ATTEMPTS:
+                raise connection.unreachable(error) from error
+            connection.wait(failures - 1, None)
+            location, reached = _resume(connection, name, location)
+            if reached > size:
+                raise Corrupt(
+                    f"{connection.registry} says it has {reached} of {size} bytes"
+                ) from error
+        if advance and reached > offset:
+            advance(reached - offset)
+        offset = reached
+    return location
+
+
+def _resume(connection: Connection, name: str, location: str) -> tuple[str, int]:
+    """Where an upload goes on, and how many bytes the registry has."""
+    response = connection.ask("GET", location, pushing(name))
+    connection.expect(response, (204, 202, 200), f"an upload to {connection.registry}/{name}")
+    held = re.fullmatch(r"(?:bytes=)?0-(\d+)", response.headers.get("Range", ""))
+    # "0-0" is also what registries say of an upload that has nothing yet
+    reached = int(held[1]) + 1 if held and held[1] != "0" else 0
+    return connection.location(response) or location, reached

@@ -1,0 +1,126 @@
+"""Runs packages: one interface for every backend. Needs numpy alone.
+
+    with open_driver("interpreter") as driver:
+        outputs = driver.run(read_package("digits.npu"), {"image": images}).outputs
+
+`interpreter` is the numpy interpreter, `rtl` the NPU's Verilog under Verilator (built once for each
+board, which takes a C++ compiler, make and `edgekit[fpga]`).
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit_fpga.driver.backends import Backend, Hardware, Interpreter
+from edgekit_fpga.driver.port import DeviceError, LinkError, Port, Register
+from edgekit_fpga.errors import BoardError, FpgaError, InputError, PackageError
+from edgekit_fpga.package import Package, package_from_bytes, read_package
+from edgekit_fpga.running import run_pipeline
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BoardError",
+    "DeviceError",
+    "Driver",
+    "FpgaError",
+    "Hardware",
+    "InputError",
+    "Interpreter",
+    "LinkError",
+    "Package",
+    "PackageError",
+    "Port",
+    "Register",
+    "Result",
+    "open_driver",
+    "package_from_bytes",
+    "read_package",
+]
+
+BACKENDS = ("interpreter", "rtl")
+
+Array = NDArray[Any]
+Int8 = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a batch gave.
+
+    Attributes:
+        outputs: by the graph's output names, a batch in front.
+        cycles: of the NPU for each element, start to done; empty in the interpreter.
+    """
+
+    outputs: Mapping[str, Array]
+    cycles: tuple[int, ...]
+
+
+class Driver:
+    """Runs packages on a backend, one batch at a time, for any number of threads.
+
+    Args:
+        backend: what runs the NPU stage.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._turn = threading.Lock()
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._backend.name
+
+    def run(self, package: Package, inputs: Mapping[str, Array]) -> Result:
+        """Run a batch through the package's whole pipeline.
+
+        Args:
+            package: the compiled model. Another one than before is loaded into the NPU first.
+            inputs: by the graph's input names, shape (N, ...) and dtype as the graph says.
+
+        Raises:
+            InputError: a missing or unknown input, a wrong shape or dtype, values not finite.
+            BoardError: the package was compiled for another array.
+            DeviceError: the NPU or the link to it failed; the next run connects anew.
+        """
+        cycles: tuple[int, ...] = ()
+
+        def npu(stored: dict[str, Int8]) -> Mapping[str, Int8]:
+            nonlocal cycles
+            with self._turn:
+                made, cycles = self._backend.run(package, stored)
+            return made
+
+        return Result(run_pipeline(package, inputs, npu), cycles)
+
+    def close(self) -> None:
+        """Let go of the simulator or the link."""
+        with self._turn:
+            self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_driver(backend: str = "interpreter") -> Driver:
+    """A driver on one of `BACKENDS`; simulators are built and links opened when first needed.
+
+    Raises:
+        DeviceError: no such backend.
+    """
+    if backend == "interpreter":
+        return Driver(Interpreter())
+    if backend == "rtl":
+        from edgekit_fpga.driver.simulated import SimulatedPort
+
+        return Driver(Hardware("rtl", SimulatedPort.start))
+    raise DeviceError(f"no backend is called {backend!r}", f"use one of {', '.join(BACKENDS)}")

@@ -1,0 +1,1 @@
+"""What every scorer shares: its doors (HTTP, gRPC, MQTT), their queue, tokens and measurements."""
