@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from edgekit_fpga import isa
 from edgekit_fpga.boards import COMPACT, Array, Board
 
-# the compact core takes an element with a residual add so often
-ADD_CYCLES = 48
+# how often the compact core takes a result with a residual add, and one of MUL
+ADD_CYCLES, MULTIPLY_CYCLES = 60, 26
 # of its latency, what results that are no sums are spared
 REQUANTIZER_LATENCY = 20
 # fetching and decoding the next instruction: a layer never takes less
@@ -96,7 +96,8 @@ def _compact(layer: isa.Layer, array: Array) -> int:
     elementwise = isinstance(layer, isa.Map | isa.Multiply)
     taps = layer.kernel_height * layer.kernel_width
     beats = 1 if elementwise else taps if depthwise else layer.steps
-    beats = max(beats, array.requantizer_cycles, ADD_CYCLES if layer.add else 0)
+    second = MULTIPLY_CYCLES if isinstance(layer, isa.Multiply) else ADD_CYCLES * layer.add
+    beats = max(beats, array.requantizer_cycles, second)
     pixels, tiles = layer.out_height * layer.out_width, layer.out_granules
     block = 4 if depthwise or elementwise else tiles
     whole, rest = divmod(tiles, block)

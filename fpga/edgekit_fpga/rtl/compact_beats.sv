@@ -17,7 +17,7 @@ module compact_beats #(
     parameter int ENTRY_BITS  = 10,
     parameter int WORD_BITS   = 8,   // of half the operand buffer
     parameter int PAUSE       = 9,
-    parameter int ADD_PAUSE   = 48
+    parameter int ADD_PAUSE   = 60
 ) (
     input  logic                   clk,
     input  logic                   reset,
@@ -53,7 +53,7 @@ module compact_beats #(
   end
 
   logic [8:0] step, steps;
-  logic [15:0] tile, next_tile, block;
+  logic [11:0] tile, next_tile, block;
   logic [5:0] pause;
   logic adds;
   assign adds = instruction.add_flag && !is_mul;
@@ -63,7 +63,7 @@ module compact_beats #(
     steps     = elementwise ? 9'd1 : blocked ? setup.taps[8:0] : instruction.steps[8:0];
     step_last = step + 1'b1 == steps;
     next_tile = tile + 1'b1;
-    tile_last = next_tile == instruction.out_granules || (blocked && next_tile[1:0] == 2'd0);
+    tile_last = next_tile == instruction.out_granules[11:0] || (blocked && next_tile[1:0] == 2'd0);
     fire      = full[half] && !weights_busy
              && (!step_last || (pause == 0 && (!is_mul || factor_valid)));
     used      = fire && step_last && tile_last;

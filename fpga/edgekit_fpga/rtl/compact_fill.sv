@@ -49,31 +49,31 @@ module compact_fill #(
 
   // ---- where the walk is: kernel row and column, their tops for the pixel, bytes of the run
   logic [ADDRESS_BITS-1:0] row, row_top, column, column_left;
-  logic [17:0] y, y_top, x, x_left, run_number;
-  logic [15:0] run, next_run, run_end, out_x, out_y, block;
+  logic [13:0] y, y_top, x, x_left, run_number;
+  logic [11:0] run, next_run, run_end, out_x, out_y, block;
   logic [10:0] kernel_x, kernel_y;
   logic [7:0] repeated_x, repeated_y;
   logic run_last, kernel_x_last, kernel_y_last, out_x_last, out_y_last, block_last;
   logic repeat_x_last, repeat_y_last, padding, half, take, walking;
   logic [PLACE_BITS-1:0] place;
   always_comb begin
-    next_run      = run + (wide ? 16'd4 : 16'd1);
-    run_end       = pack ? setup.segment : blocked ? block + 16'd4
-                  : (instruction.in_granules + 16'd3) & ~16'd3;
+    next_run      = run + (wide ? 12'd4 : 12'd1);
+    run_end       = pack ? setup.segment[11:0] : blocked ? block + 12'd4
+                  : (instruction.in_granules[11:0] + 12'd3) & ~12'd3;
     run_last      = next_run == run_end;
     kernel_x_last = pack || elementwise || kernel_x + 1'b1 == instruction.kernel_width[10:0];
     kernel_y_last = elementwise || kernel_y + 1'b1 == instruction.kernel_height[10:0];
-    out_x_last    = out_x + 1'b1 == instruction.out_width;
-    out_y_last    = out_y + 1'b1 == instruction.out_height;
-    block_last    = !blocked || block + 16'd4 >= instruction.out_granules;
+    out_x_last    = out_x + 1'b1 == instruction.out_width[11:0];
+    out_y_last    = out_y + 1'b1 == instruction.out_height[11:0];
+    block_last    = !blocked || block + 12'd4 >= instruction.out_granules[11:0];
     repeat_x_last = instruction.opcode != npu_isa::MAP
                  || repeated_x + 1'b1 == instruction.repeat_width;
     repeat_y_last = instruction.opcode != npu_isa::MAP
                  || repeated_y + 1'b1 == instruction.repeat_height;
     // (a number below zero is a large one without its sign)
     run_number    = pack ? x + {2'b0, run} : x;
-    padding       = y >= {2'b0, instruction.in_height}
-                 || run_number >= (pack ? setup.row_bytes[17:0] : {2'b0, instruction.in_width});
+    padding       = y >= {2'b0, instruction.in_height[11:0]}
+                 || run_number >= (pack ? setup.row_bytes[13:0] : {2'b0, instruction.in_width[11:0]});
     walking       = state == WALK && !full[half];
     take          = walking && (!request || grant);
   end
@@ -87,12 +87,12 @@ module compact_fill #(
           kernel_x <= kernel_x_last ? '0 : kernel_x + 1'b1;
           column   <= kernel_x_last ? column_left
                     : column + setup.kernel_column[ADDRESS_BITS-1:0];
-          x        <= kernel_x_last ? x_left : x + {10'b0, instruction.dilation_width};
+          x        <= kernel_x_last ? x_left : x + {6'b0, instruction.dilation_width};
         end
         if (run_last && kernel_x_last) begin
           kernel_y <= kernel_y + 1'b1;
           row      <= row + setup.kernel_row[ADDRESS_BITS-1:0];
-          y        <= y + {10'b0, instruction.dilation_height};
+          y        <= y + {6'b0, instruction.dilation_height};
         end
         if (run_last && kernel_x_last && kernel_y_last) state <= ADVANCE;
       end
@@ -103,26 +103,26 @@ module compact_fill #(
         repeated_x <= out_x_last || repeat_x_last ? '0 : repeated_x + 1'b1;
         if (out_x_last) begin
           column_left <= setup.start_column[ADDRESS_BITS-1:0];
-          x_left      <= pack ? setup.start_column[17:0]
-                       : 18'(-$signed({{2{instruction.pad_left[15]}}, instruction.pad_left}));
+          x_left      <= pack ? setup.start_column[13:0]
+                       : 14'(-$signed({{2{instruction.pad_left[11]}}, instruction.pad_left[11:0]}));
         end else if (repeat_x_last) begin
           column_left <= column_left + setup.stride_column[ADDRESS_BITS-1:0];
-          x_left      <= x_left + (pack ? setup.stride_column[17:0]
-                       : instruction.opcode == npu_isa::MUL ? 18'd1
-                       : {10'b0, instruction.stride_width});
+          x_left      <= x_left + (pack ? setup.stride_column[13:0]
+                       : instruction.opcode == npu_isa::MUL ? 14'd1
+                       : {6'b0, instruction.stride_width});
         end
         if (out_x_last) begin
           out_y      <= out_y_last ? '0 : out_y + 1'b1;
           repeated_y <= out_y_last || repeat_y_last ? '0 : repeated_y + 1'b1;
           if (out_y_last) begin
             row_top <= setup.start_row[ADDRESS_BITS-1:0];
-            y_top   <= 18'(-$signed({{2{instruction.pad_top[15]}}, instruction.pad_top}));
-            block   <= block + 16'd4;
+            y_top   <= 14'(-$signed({{2{instruction.pad_top[11]}}, instruction.pad_top[11:0]}));
+            block   <= block + 12'd4;
             if (block_last) state <= IDLE;
           end else if (repeat_y_last) begin
             row_top <= row_top + setup.stride_row[ADDRESS_BITS-1:0];
-            y_top   <= y_top + (instruction.opcode == npu_isa::MUL ? 18'd1
-                              : {10'b0, instruction.stride_height});
+            y_top   <= y_top + (instruction.opcode == npu_isa::MUL ? 14'd1
+                              : {6'b0, instruction.stride_height});
           end
         end
       end
@@ -149,9 +149,9 @@ module compact_fill #(
       repeated_y  <= '0;
       column_left <= setup.start_column[ADDRESS_BITS-1:0];
       row_top     <= setup.start_row[ADDRESS_BITS-1:0];
-      x_left      <= pack ? setup.start_column[17:0]
-                   : 18'(-$signed({{2{instruction.pad_left[15]}}, instruction.pad_left}));
-      y_top       <= 18'(-$signed({{2{instruction.pad_top[15]}}, instruction.pad_top}));
+      x_left      <= pack ? setup.start_column[13:0]
+                   : 14'(-$signed({{2{instruction.pad_left[11]}}, instruction.pad_left[11:0]}));
+      y_top       <= 14'(-$signed({{2{instruction.pad_top[11]}}, instruction.pad_top[11:0]}));
     end
     if (reset) state <= IDLE;
   end

@@ -35,7 +35,7 @@ module compact_mac (
   end
 
   // ---- cycle 1: operands
-  logic [8:0] a_0, b_0, wide_a, wide_b;
+  logic [8:0] a_0, b_0;
   logic [3:1][7:0] a, b;
   logic [7:0] byte_a, byte_b;
   logic [3:1][15:0] products;
@@ -50,14 +50,11 @@ module compact_mac (
       b_0 = {factor[7], factor} - {instruction.add_zero_point[7], instruction.add_zero_point};
     end
   end
-  always_ff @(posedge clk) begin
-    wide_a <= a_0;
-    wide_b <= b_0;
+  always_comb
     for (int k = 1; k < 4; k++) begin
-      a[k] <= depthwise || is_mul ? 8'd0 : data[k*8+:8];
-      b[k] <= weights[k*8+:8];
+      a[k] = depthwise || is_mul ? 8'd0 : data[k*8+:8];
+      b[k] = weights[k*8+:8];
     end
-  end
 
   // ---- cycle 2: products. Cycle 3: their sum. Cycle 4: what has been summed so far.
   compact_product #(
@@ -65,8 +62,8 @@ module compact_mac (
       .B(9)
   ) wide (
       .clk,
-      .a(wide_a),
-      .b(wide_b),
+      .a(a_0),
+      .b(b_0),
       .product(wide_product)
   );
   genvar i;

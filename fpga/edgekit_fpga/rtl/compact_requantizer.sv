@@ -68,7 +68,8 @@ module compact_requantizer (
   compact_product #(
       .A(16),
       .B(16),
-      .SIGNED(0)
+      .SIGNED(0),
+      .FACTORS(0)
   ) product_0 (
       .clk,
       .a(magnitude[15:0]),
@@ -78,7 +79,8 @@ module compact_requantizer (
   compact_product #(
       .A(16),
       .B(15),
-      .SIGNED(0)
+      .SIGNED(0),
+      .FACTORS(0)
   ) product_1 (
       .clk,
       .a(magnitude[15:0]),
@@ -88,7 +90,8 @@ module compact_requantizer (
   compact_product #(
       .A(8),
       .B(16),
-      .SIGNED(0)
+      .SIGNED(0),
+      .FACTORS(0)
   ) product_2 (
       .clk,
       .a(magnitude[23:16]),
@@ -98,7 +101,8 @@ module compact_requantizer (
   compact_product #(
       .A(8),
       .B(15),
-      .SIGNED(0)
+      .SIGNED(0),
+      .FACTORS(0)
   ) product_3 (
       .clk,
       .a(magnitude[23:16]),

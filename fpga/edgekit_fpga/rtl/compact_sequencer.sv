@@ -2,8 +2,9 @@
 // are read, the products of the layer's set-up are made by repeated addition, the layer runs. LOADs
 // are handed to the loader and run behind the layers that follow.
 //
-// Only the bits that this core can have are kept of a word: addresses end at the memories' sizes,
-// kernels and steps at the operand buffer's, and there is one bank, so no rotation.
+// Only the bits that this core can have are kept of a word: heights, widths and channels count to
+// 4095, addresses end at the memories' sizes, kernels and steps at the operand buffer's, and there is
+// one bank, so no rotation.
 //
 // Handshake: as the sequencer of module npu.
 module compact_sequencer #(
@@ -50,7 +51,10 @@ module compact_sequencer #(
       5'd1, 5'd5, 5'd9, 5'd18, 5'd20, 5'd21, 5'd22: kept = address;
       5'd19: kept = {address[30:0], 1'b1};
       5'd2, 5'd6, 5'd10: kept = 32'h0fffffff;
+      5'd3, 5'd7: kept = {{4'd0, 12'hfff}, {4'd0, 12'hfff}};
+      5'd4, 5'd8: kept = 32'h00000fff;
       5'd12: kept = 32'h07ff07ff;
+      5'd14: kept = 32'h0fff0fff;
       5'd15: kept = 32'h07ff01ff;
       default: kept = 32'hffffffff;
     endcase
@@ -63,7 +67,7 @@ module compact_sequencer #(
   logic [3:0] product;
   logic begun, negative;
   logic [15:0] factor, unit;
-  logic [15:0] first_count, count;
+  logic [11:0] first_count, count;
   logic [17:0] sum;
   logic is_mul, is_pack;
   always_comb begin
@@ -78,15 +82,15 @@ module compact_sequencer #(
       default: factor = instruction.kernel_width;
     endcase
     case (product)
-      4'd0: first_count = {8'b0, instruction.dilation_height};
+      4'd0: first_count = {4'b0, instruction.dilation_height};
       // MUL reads pixel by pixel, whatever its strides say
-      4'd1: first_count = is_mul ? 16'd1 : {8'b0, instruction.stride_height};
-      4'd2: first_count = instruction.pad_top;
-      4'd3: first_count = {8'b0, instruction.dilation_width};
-      4'd4: first_count = is_mul ? 16'd1 : {8'b0, instruction.stride_width};
-      4'd5: first_count = instruction.pad_left;
-      4'd6, 4'd7: first_count = is_pack ? instruction.advance_or_channels : 16'd0;
-      default: first_count = instruction.kernel_height;
+      4'd1: first_count = is_mul ? 12'd1 : {4'b0, instruction.stride_height};
+      4'd2: first_count = instruction.pad_top[11:0];
+      4'd3: first_count = {4'b0, instruction.dilation_width};
+      4'd4: first_count = is_mul ? 12'd1 : {4'b0, instruction.stride_width};
+      4'd5: first_count = instruction.pad_left[11:0];
+      4'd6, 4'd7: first_count = is_pack ? {1'b0, instruction.advance_or_channels[10:0]} : 12'd0;
+      default: first_count = {1'b0, instruction.kernel_height[10:0]};
     endcase
     // padding moves back; where it is negative the count runs up to zero
     negative = product == 4'd2 || product == 4'd5;
@@ -96,8 +100,8 @@ module compact_sequencer #(
       sum   <= '0;
       count <= first_count;
     end else begin
-      sum   <= negative && !count[15] ? sum - {2'b0, factor} : sum + {2'b0, factor};
-      count <= negative && count[15] ? count + 1'b1 : count - 1'b1;
+      sum   <= negative && !count[11] ? sum - {2'b0, factor} : sum + {2'b0, factor};
+      count <= negative && count[11] ? count + 1'b1 : count - 1'b1;
     end
     if (state == PREPARE && begun && count == 0)
       case (product)

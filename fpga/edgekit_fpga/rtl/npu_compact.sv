@@ -339,18 +339,14 @@ module npu_compact #(
   assign blocked = instruction.opcode != npu_isa::CONV && instruction.opcode != npu_isa::PACK;
   compact_walker #(
       .ADDRESS_BITS(ADDRESS_BITS)
-  ) results (
+  ) walker (
       .clk,
       .start(launch),
       .step(result_valid),
+      .instruction,
       .blocked,
-      .base(instruction.out_base),
-      .row(instruction.out_row),
-      .pixel(instruction.out_pixel),
-      .height(instruction.out_height),
-      .width(instruction.out_width),
-      .channels(instruction.out_granules),
       .address(out_address),
+      .second_address,
       .last(final_result)
   );
   always_ff @(posedge clk) begin
@@ -361,24 +357,19 @@ module npu_compact #(
   end
   assign layer_done = result_write && final_write;
 
-  // ---- the second operand of MUL and of adds
-  compact_second #(
-      .ADDRESS_BITS(ADDRESS_BITS)
-  ) second_operand (
-      .clk,
-      .reset,
-      .start(launch),
-      .instruction,
-      .blocked,
-      .request(second_request),
-      .address(second_address),
-      .grant(second_grant),
-      .read_data(activations[byte_read*8+:8]),
-      .valid(second_valid),
-      .data(second),
-      .used(factor_used || add_used)
-  );
-  always_ff @(posedge clk) factor <= second;
+  // ---- the second operand of MUL and of adds: fetched when the result before is made
+  logic takes_second, second_coming;
+  assign takes_second = instruction.add_flag || instruction.opcode == npu_isa::MUL;
+  always_ff @(posedge clk) begin
+    second_request <= !reset && ((launch && takes_second)
+                   || (result_valid && takes_second && !final_result)
+                   || (second_request && !second_grant));
+    second_coming  <= second_grant && !launch && !reset;
+    if (second_coming) second <= activations[byte_read*8+:8];
+    second_valid   <= !reset && !launch && (second_coming
+                   || (second_valid && !factor_used && !add_used));
+    factor         <= second;
+  end
 
   // ---- what goes out
   unloader #(
