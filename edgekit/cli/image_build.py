@@ -11,6 +11,7 @@ import click
 
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, image_store, located, shared, size
 from edgekit.cli.output import json_option, print_json, print_table, progress, say
+from edgekit.cli.registered import LABEL, labels
 
 if TYPE_CHECKING:
     from edgekit.oci.descriptor import Platform
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     type=FILE,
     help="A requirements.txt of what score.py imports.",
 )
+@click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
+@click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
 @click.option(
     "--fpga",
     metavar="BOARD",
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sign",
     "key",
-    type=FILE,
+    metavar="PATH|pkcs11:URI",
     help="Sign what was pushed with this key, with its bill of material and provenance.",
 )
 @click.option("--update", is_flag=True, help="Take the newest packages and wheels, not the locked.")
@@ -70,12 +73,14 @@ def build(
     base: str,
     score: Path | None,
     requirements: Path | None,
+    tags: tuple[str, ...],
+    properties: tuple[str, ...],
     fpga: str | None,
     push_to: str | None,
     output: str | None,
     load_it: bool,
     compression: str,
-    key: Path | None,
+    key: str | None,
     update: bool,
     plain_http: bool,
     as_json: bool,
@@ -105,9 +110,10 @@ def build(
     if fpga and score:
         raise click.UsageError("--fpga serves a package as it is: give no --score")
     if key:
-        from edgekit.oci.signing import read_private_key
+        from edgekit.oci.keys import open_signer
 
-        read_private_key(key)
+        with open_signer(key):
+            """It opens; it signs when the image is where it goes."""
         if not push_to:
             raise click.UsageError("--sign signs what is pushed: give --push too")
     target = Reference.parse(push_to) if push_to else None
@@ -158,6 +164,8 @@ def build(
         digest=built.digest,
         reference=where,
         platforms=[str(platform) for platform in built.platforms],
+        tags=labels(tags),
+        properties=labels(properties),
     )
     seconds = time.monotonic() - began
     _report(built, packaged, where, uploaded, seconds, as_json, pushed_to=target is not None)
@@ -259,7 +267,12 @@ def _record_again(digest: str, reference: str) -> None:
         return
     for record in registry.images(digest=digest)[:1]:
         registry.record_image(
-            model=record.model, digest=digest, reference=reference, platforms=record.platforms
+            model=record.model,
+            digest=digest,
+            reference=reference,
+            platforms=record.platforms,
+            tags=record.tags,
+            properties=record.properties,
         )
 
 
