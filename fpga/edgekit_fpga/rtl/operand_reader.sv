@@ -46,6 +46,7 @@ module operand_reader #(
     input  logic                   residual_pop
 );
   localparam int CB = $clog2(DEPTH) + 1;
+  localparam int OB = O > 1 ? $clog2(O) : 0;
   localparam int N = I / O;
 
   // ---- requests
@@ -171,7 +172,7 @@ module operand_reader #(
     pack = instruction.opcode == npu_isa::PACK;
     limit = pack ? setup.row_bytes : {8'b0, instruction.in_width};
     // PACK: the byte in lane 0; else every lane has the column's number
-    first_byte = pack ? x & ~24'(O - 1) : x;
+    first_byte = pack ? (x >> OB) << OB : x;
     for (int i = 0; i < I; i++)
       lane_pad[i] = first_byte + (pack ? 24'(i) : 24'd0) >= limit;
     for (int k = 0; k < B; k++) row_pad[k] = y + 18'(k) >= {2'b0, instruction.in_height};

@@ -37,6 +37,7 @@ module operand_walker #(
 );
   localparam int N = I / O;
   localparam int OB = O > 1 ? $clog2(O) : 0;
+  localparam int NB = N > 1 ? $clog2(N) : 0;
   localparam int LB = B > 1 ? $clog2(B) : 0;
 
   logic start_1;
@@ -72,7 +73,7 @@ module operand_walker #(
     repeat_x_end <= instruction.opcode == npu_isa::MAP ? instruction.repeat_width - 8'd1 : 8'd0;
     repeat_y_end <= instruction.opcode == npu_isa::MAP ? instruction.repeat_height - 8'd1 : 8'd0;
     tiles_end    <= window || pack ? 16'd0 : instruction.out_granules - 16'd1;
-    block_end    <= window ? (instruction.out_granules - 16'd1) & ~16'(N - 1) : 16'd0;
+    block_end    <= window ? ((instruction.out_granules - 16'd1) >> NB) << NB : 16'd0;
     x_end        <= instruction.out_width - 16'd1;
     y_end        <= instruction.out_height - 16'd1;
     // CONV reads J = ceil(in_granules / N) times I channels, one where the diagonal moves on;
