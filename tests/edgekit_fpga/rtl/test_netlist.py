@@ -1,4 +1,4 @@
-"""What Yosys reads is what Verilator reads: its netlist, simulated, does what the interpreter says."""
+"""What Yosys reads is what Verilator reads: its netlist, simulated, computes the same."""
 
 import subprocess
 from pathlib import Path
