@@ -82,7 +82,8 @@ module operand_reader #(
   logic [23:0] residual_granule;
   logic [15:0] residual_tile;
   logic residual_first;
-  assign window = instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
+  always_ff @(posedge clk)
+    window <= instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
   tile_walker #(
       .N(N),
       .B(B)
@@ -168,9 +169,11 @@ module operand_reader #(
   logic [B-1:0] row_pad;
   logic [I-1:0] lane_pad;
   logic pack;
+  always_ff @(posedge clk) begin
+    pack  <= instruction.opcode == npu_isa::PACK;
+    limit <= pack ? setup.row_bytes : {8'b0, instruction.in_width};
+  end
   always_comb begin
-    pack = instruction.opcode == npu_isa::PACK;
-    limit = pack ? setup.row_bytes : {8'b0, instruction.in_width};
     // PACK: the byte in lane 0; else every lane has the column's number
     first_byte = pack ? (x >> OB) << OB : x;
     for (int i = 0; i < I; i++)

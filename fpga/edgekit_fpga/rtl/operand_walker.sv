@@ -43,12 +43,17 @@ module operand_walker #(
   logic start_1;
   always_ff @(posedge clk) start_1 <= start && !reset;
 
-  logic pack, window, elementwise, mul;
+  // Said by the instruction, for what is registered of it below; and from registers, for the loops.
+  logic pack, window, elementwise, mul, packing, windowed;
   assign mul         = instruction.opcode == npu_isa::MUL;
   assign pack        = instruction.opcode == npu_isa::PACK;
   assign window      = instruction.opcode == npu_isa::DWCONV
                     || instruction.opcode == npu_isa::MAXPOOL;
   assign elementwise = instruction.opcode == npu_isa::MAP || mul;
+  always_ff @(posedge clk) begin
+    packing  <= pack;
+    windowed <= window;
+  end
 
   // What one step does, and how often: fixed for the layer, registered at its start. Counters run
   // from 0; `..._end` is their last value.
@@ -130,12 +135,16 @@ module operand_walker #(
     logic [23:0] number;
   } column_t;
   column_t column_start, column_output, column_kernel, column_next_output;
-  always_comb begin
-    column_start.address = pack ? 24'd0 : setup.start_column;
-    column_start.number = pack ? setup.start_column
+  logic [23:0] stride_address;
+  always_ff @(posedge clk) begin
+    column_start.address <= pack ? 24'd0 : setup.start_column;
+    column_start.number  <= pack ? setup.start_column
         : 24'(-$signed({{8{instruction.pad_left[15]}}, instruction.pad_left}));
-    column_next_output.address = column_output.address + (pack ? 24'd0 : setup.stride_column);
-    column_next_output.number = column_output.number + stride_number;
+    stride_address       <= pack ? 24'd0 : setup.stride_column;
+  end
+  always_comb begin
+    column_next_output.address = column_output.address + stride_address;
+    column_next_output.number  = column_output.number + stride_number;
   end
 
   // Counters.
@@ -156,8 +165,8 @@ module operand_walker #(
     repeat_x_last = repeated_x == repeat_x_end;
     repeat_y_last = repeated_y == repeat_y_end;
     // a window takes whole columns, everything else whole rows
-    step_column = window ? group_last : chunk_last;
-    step_row    = window || (chunk_last && column_last);
+    step_column = windowed ? group_last : chunk_last;
+    step_row    = windowed || (chunk_last && column_last);
     pixel_last  = chunk_last && group_last && column_last;
     all_last    = pixel_last && x_last && y_last;
   end
@@ -169,9 +178,9 @@ module operand_walker #(
     if (move) begin
       bank          <= row_kernel.bank;
       granule       <= row_kernel.address + tile_offset + chunk_offset
-                     + (pack ? 24'($signed(column_kernel.number) >>> OB) : column_kernel.address);
+                     + (packing ? 24'($signed(column_kernel.number) >>> OB) : column_kernel.address);
       y             <= row_kernel.number;
-      x             <= column_kernel.number + (pack ? chunk_offset << OB : 24'd0);
+      x             <= column_kernel.number + (packing ? chunk_offset << OB : 24'd0);
       first_group   <= group == 0;
       first_chunk   <= chunk == 0;
       last          <= pixel_last;
