@@ -1,162 +1,189 @@
-"""The port of an NPU on a serial line, in the frames of `rtl/serial_bridge.sv`.
+"""The port of a board: frames over a serial device, with the standard library's termios alone."""
 
-    request   operation, operand, payload, CRC     reply   status, payload, CRC
-
-The CRC is CRC-16 with polynomial 0x1021 from 0xffff (`binascii.crc_hqx`), high byte first, over
-everything before it. What is damaged on the way shows on the side that it reaches; nothing is sent
-twice, because an NPU's stream cannot be taken back: the driver begins anew with a break, which
-resets the board's NPU, and loads everything again.
-"""
-
+import errno
+import fcntl
+import os
+import select
 import struct
-from binascii import crc_hqx
-from typing import Protocol
+import termios
+import time
+import tty
 
-from edgekit_fpga.driver.port import BUSY, WORD_BYTES, DeviceError, LinkError, Register
+from edgekit_fpga.driver.frames import (
+    HEAD,
+    MAX_FRAME,
+    MAX_WORDS,
+    REPLY,
+    Frame,
+    Operation,
+    Status,
+    decode,
+    length,
+)
+from edgekit_fpga.driver.port import WORD_BYTES, DeviceError, LinkError, Register
 
-WRITE, READ, SEND, DRAIN = b"WRSD"
-DONE, REFUSED, DAMAGED, UNKNOWN, LOST = range(5)
-MOST_WORDS = 256  # of one frame
-MOST_WORDS_BUSY = 16  # while the NPU runs and takes words at LOADs alone: DEPTH of the bridge
-BREAK_SECONDS = 0.01
-_START = 0xFFFF
-_SAID = {
-    DAMAGED: "a request was damaged on its way",
-    UNKNOWN: "the board does not know an operation",
-    LOST: "the board had no room for the words sent",
-}
-
-
-class Line(Protocol):
-    """A serial line; pyserial's `Serial` is one."""
-
-    def write(self, data: bytes, /) -> int | None:
-        """Send bytes."""
-        ...
-
-    def read(self, size: int = ..., /) -> bytes:
-        """Take `size` bytes; fewer where no more come for the line's timeout."""
-        ...
-
-    def send_break(self, duration: float = ...) -> None:
-        """Hold the line low for so many seconds."""
-        ...
-
-    def reset_input_buffer(self) -> None:
-        """Forget what has come."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the line."""
-        ...
-
-
-def frame(operation: int, operand: int, payload: bytes = b"") -> bytes:
-    """A request."""
-    body = bytes((operation, operand)) + payload
-    return body + struct.pack(">H", crc_hqx(body, _START))
+BAUD = 2_000_000  # a whole divisor of the boards' clocks and of USB converters' 12 MHz
+TIMEOUT = 10.0  # seconds for a reply; a stream may wait for the layer under way
+RESET_TIMEOUT = 1.0  # seconds; nothing has to be waited for
+PART = MAX_WORDS * WORD_BYTES
 
 
 class SerialPort:
-    """Drives an NPU over a line; begins with a break, so that no request of another is half done.
+    """An NPU behind a serial device.
 
     Args:
-        line: an open line at the board's speed, with a timeout of a second or more.
-
-    Raises:
-        LinkError: the line fails.
+        descriptor: of the device, open, raw and without blocking.
+        device: its name, for messages.
     """
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._busy = False
-        try:
-            line.send_break(BREAK_SECONDS)
-            line.reset_input_buffer()
-        except OSError as error:
-            raise _failed(error) from error
+    def __init__(self, descriptor: int, device: str) -> None:
+        self._descriptor = descriptor
+        self._device = device
 
     @classmethod
-    def open(cls, device: str, baud: int, timeout: float = 5.0) -> "SerialPort":
-        """The NPU on a device of this machine.
+    def open(cls, device: str, baud: int = 0) -> "SerialPort":
+        """Open a device for this program alone and reset the NPU behind it.
 
         Args:
-            device: as `/dev/ttyUSB0`.
-            baud: bits a second, as the board's file has it.
-            timeout: seconds after which a silent board is given up.
+            device: as in `/dev/ttyUSB0`.
+            baud: its speed; 0 for `BAUD`.
 
         Raises:
-            LinkError: pyserial is not here, or the device does not open.
+            LinkError: it does not open, another program has it, or nothing answers.
         """
+        baud = baud or BAUD
+        speed = getattr(termios, f"B{baud}", None)
+        if speed is None:
+            raise LinkError(f"{baud} is no speed of a serial device", f"use {BAUD}, say")
         try:
-            import serial
-        except ImportError as error:
+            descriptor = os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
             raise LinkError(
-                "a board's serial line needs pyserial", "pip install 'edgekit[board]'"
+                f"cannot open {device}: {error.strerror}",
+                "see that the board is connected and this user is in its group (dialout)",
             ) from error
+        port = cls(descriptor, device)
         try:
-            return cls(serial.Serial(device, baud, timeout=timeout, exclusive=True))
-        except (OSError, ValueError) as error:
-            raise LinkError(f"{device} does not open: {error}", "name another device") from error
+            port._configure(speed)
+            port._synchronize(baud)
+        except BaseException:
+            port.close()
+            raise
+        return port
 
     def read(self, register: Register) -> int:
         """The value of a register."""
-        (value,) = struct.unpack("<I", self._ask(frame(READ, register), WORD_BYTES))
-        if register == Register.STATUS:
-            self._busy = bool(value & BUSY)
+        (value,) = struct.unpack("<I", self._ask(Frame(Operation.READ, register), 1))
         return int(value)
 
     def write(self, register: Register, value: int) -> None:
         """Set a register."""
-        self._ask(frame(WRITE, register, struct.pack("<I", value)), 0)
-        if register == Register.CONTROL:
-            self._busy = bool(value & 1)
+        self._ask(Frame(Operation.WRITE, register, struct.pack("<I", value)), 0)
 
     def send(self, data: bytes) -> None:
-        """Stream words in."""
-        size = WORD_BYTES * (MOST_WORDS_BUSY if self._busy else MOST_WORDS)
-        for first in range(0, len(data), size):
-            part = data[first : first + size]
-            self._ask(frame(SEND, len(part) // WORD_BYTES - 1, part), 0)
+        """Stream words in; each frame is answered once the NPU has taken its words."""
+        for position in range(0, len(data), PART):
+            self._ask(Frame(Operation.SEND, 0, data[position : position + PART]), 0)
 
     def receive(self, words: int) -> bytes:
         """Take words of the stream out."""
         parts = []
-        for first in range(0, words, MOST_WORDS):
-            count = min(MOST_WORDS, words - first)
-            parts.append(self._ask(frame(DRAIN, count - 1), WORD_BYTES * count))
+        while words:
+            count = min(words, MAX_WORDS)
+            parts.append(self._ask(Frame(Operation.RECEIVE, count), count))
+            words -= count
         return b"".join(parts)
 
     def close(self) -> None:
-        """Let go of the line."""
-        self._line.close()
+        """Let go of the device."""
+        os.close(self._descriptor)
 
-    def _ask(self, request: bytes, size: int) -> bytes:
-        """Send a request; its reply's payload of `size` bytes."""
+    # --- the line ----------------------------------------------------------------------------
+
+    def _configure(self, speed: int) -> None:
         try:
-            self._line.write(request)
-            status = self._take(1)
-            payload = self._take(size) if status[0] == DONE else b""
-            if self._take(2) != struct.pack(">H", crc_hqx(status + payload, _START)):
-                raise LinkError(
-                    "a reply was damaged on its way", "use a shorter cable or less baud"
-                )
-        except OSError as error:
-            raise _failed(error) from error
-        if status[0] == REFUSED:
-            raise DeviceError(f"the NPU refuses register {request[1]:#04x}")
-        if status[0] != DONE:
-            raise LinkError(_SAID.get(status[0], f"the board answers {status[0]}"))
-        return payload
-
-    def _take(self, size: int) -> bytes:
-        data = self._line.read(size) if size else b""
-        if len(data) < size:
+            # others must not read our replies; the lock ends with this process, however it ends
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            tty.setraw(self._descriptor)
+            attributes = termios.tcgetattr(self._descriptor)
+            attributes[2] |= termios.CLOCAL
+            attributes[4] = attributes[5] = speed
+            termios.tcsetattr(self._descriptor, termios.TCSANOW, attributes)
+        except BlockingIOError as error:
             raise LinkError(
-                "the board is silent", "check that its bitstream is loaded, and the line's speed"
+                f"another program has {self._device}", "end it, or take another board"
+            ) from error
+        except termios.error as error:
+            raise LinkError(f"{self._device} is no serial device: {error.args[1]}") from error
+
+    def _synchronize(self, baud: int) -> None:
+        """End whatever frame the board may be in, throw away its answers, and reset the NPU."""
+        termios.tcflush(self._descriptor, termios.TCIOFLUSH)
+        deadline = time.monotonic() + RESET_TIMEOUT + 10 * MAX_FRAME / baud
+        idle = bytes([Operation.IDLE]) * MAX_FRAME
+        self._put(idle + Frame(Operation.RESET).encode(), deadline)
+        wanted = Frame(Operation.RESET | REPLY, Status.OKAY).encode()
+        seen = b""
+        while not seen.endswith(wanted):
+            seen = (seen + self._get(1, deadline))[-len(wanted) :]
+
+    def _ask(self, request: Frame, words: int) -> bytes:
+        """Send a request; the words of its reply, of which there must be so many."""
+        deadline = time.monotonic() + TIMEOUT
+        self._put(request.encode(), deadline)
+        head = self._get(HEAD, deadline)
+        reply = decode(head + self._get(length(head) - HEAD, deadline))
+        if reply is None or reply.operation != request.operation | REPLY:
+            raise LinkError(f"{self._device} brings a damaged reply", "lower the speed: --baud")
+        if reply.argument == Status.REFUSED:
+            raise DeviceError(f"the NPU refuses {_told(request)}")
+        if reply.argument == Status.STALLED:
+            raise LinkError(f"the NPU stopped in the middle of {_told(request)}")
+        if reply.argument != Status.OKAY or len(reply.words) != WORD_BYTES * words:
+            raise LinkError(
+                f"{_told(request)} reached the board damaged", "lower the speed: --baud"
             )
+        return reply.words
+
+    def _put(self, data: bytes, deadline: float) -> None:
+        while data:
+            self._wait([], [self._descriptor], deadline)
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._lost(error) from error
+
+    def _get(self, count: int, deadline: float) -> bytes:
+        data = b""
+        while len(data) < count:
+            self._wait([self._descriptor], [], deadline)
+            try:
+                part = os.read(self._descriptor, count - len(data))
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._lost(error) from error
+            if not part:
+                raise self._lost(OSError(errno.EIO, os.strerror(errno.EIO)))
+            data += part
         return data
 
+    def _wait(self, readers: list[int], writers: list[int], deadline: float) -> None:
+        left = max(deadline - time.monotonic(), 0.0)
+        if not any(select.select(readers, writers, [], left)):
+            raise LinkError(
+                f"{self._device} is silent",
+                "see that the board has power and its bitstream, and --baud is its speed",
+            )
 
-def _failed(error: OSError) -> LinkError:
-    return LinkError(f"the serial line fails: {error}", "check the cable")
+    def _lost(self, error: OSError) -> LinkError:
+        return LinkError(f"{self._device} is gone: {error.strerror}", "connect the board again")
+
+
+def _told(request: Frame) -> str:
+    name = Operation(request.operation).name
+    if request.operation in (Operation.READ, Operation.WRITE):
+        return f"{name} of {Register(request.argument).name}"
+    return name
