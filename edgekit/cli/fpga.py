@@ -8,6 +8,7 @@ import click
 
 from edgekit.cli.artefacts import delete_package, list_packages, tag_package
 from edgekit.cli.fpga_backend import backend_options, package_file
+from edgekit.cli.fpga_packages import pull, push, verify
 from edgekit.cli.fpga_serve import serve
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
 from edgekit.errors import ModelError
@@ -32,10 +33,11 @@ def fpga() -> None:
       edgekit fpga prove digits.npu digits-int8:1 --input test.npz
       edgekit fpga profile digits.npu
       edgekit fpga serve digits.npu
+      edgekit fpga push digits-int8:1 registry.example.com/digits-npu:1 --sign release.key
     """
 
 
-for _command in (delete_package, list_packages, serve, tag_package):
+for _command in (delete_package, list_packages, pull, push, serve, tag_package, verify):
     fpga.add_command(_command)
 
 
@@ -43,8 +45,13 @@ for _command in (delete_package, list_packages, serve, tag_package):
 @click.argument("model")
 @click.option("--board", default="ecp5-85f", show_default=True, help="See `edgekit fpga boards`.")
 @click.option("-o", "--output", required=True, type=PACKAGE, help="The package to write.")
+@click.option(
+    "--integer-averages",
+    is_flag=True,
+    help="Round AveragePool in integers where ONNX Runtime rounds it by the order of a float sum.",
+)
 @json_option
-def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
+def compile_(model: str, board: str, output: Path, integer_averages: bool, as_json: bool) -> None:
     """Compile MODEL into a package, with the proof of its arithmetic.
 
     MODEL is an int8 ONNX file, or NAME:VERSION of a registered one; the registry then keeps the
@@ -58,11 +65,11 @@ def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
     if named := registered(model):
         from edgekit.packager.fpga import package_fpga
 
-        package, _record = package_fpga(*named, board)
+        package, _record = package_fpga(*named, board, integer_averages=integer_averages)
     else:
         from edgekit_fpga import compile_model
 
-        package = compile_model(read_model(model), board)
+        package = compile_model(read_model(model), board, integer_averages=integer_averages)
     package.save(output)
     manifest, array = package.manifest, package.board.array
     total = manifest["cycles"]["total"]
@@ -183,7 +190,8 @@ def prove_(
     from edgekit_fpga.proving import compare_all
 
     loaded, data = read_package(package), read_model(model)
-    again = compile_model(data, loaded.board.name)
+    averages = bool(loaded.manifest["integer_averages"])
+    again = compile_model(data, loaded.board.name, integer_averages=averages)
     inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
     results = compare_all(loaded, data, inputs, rtl=rtl)
     same = again.to_bytes() == loaded.to_bytes()

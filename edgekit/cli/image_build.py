@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sign",
     "key",
-    type=FILE,
+    metavar="PATH|pkcs11:URI",
     help="Sign what was pushed with this key, with its bill of material and provenance.",
 )
 @click.option("--update", is_flag=True, help="Take the newest packages and wheels, not the locked.")
@@ -81,7 +81,7 @@ def build(
     output: str | None,
     load_it: bool,
     compression: str,
-    key: Path | None,
+    key: str | None,
     update: bool,
     plain_http: bool,
     as_json: bool,
@@ -111,9 +111,10 @@ def build(
     if fpga and score:
         raise click.UsageError("--fpga serves a package as it is: give no --score")
     if key:
-        from edgekit.oci.signing import read_private_key
+        from edgekit.oci.keys import open_signer
 
-        read_private_key(key)
+        with open_signer(key):
+            """It opens; it signs when the image is where it goes."""
         if not push_to:
             raise click.UsageError("--sign signs what is pushed: give --push too")
     target = Reference.parse(push_to) if push_to else None
@@ -145,10 +146,6 @@ def build(
             update=update,
             progress=tell,
         )
-        if score:
-            from edgekit.packager.imports import check_imports
-
-            check_imports(plan, score, store, tell)
         built = build_image(plan, store, tell)
     uploaded = 0
     where = "local"

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from edgekit_fpga import Package
 
 
-def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package, GraphRecord]:
+def package_fpga(
+    registry: Registry, ref: ModelRef, board: str, *, integer_averages: bool = False
+) -> tuple[Package, GraphRecord]:
     """Compile a registered int8 model for a board and keep the package with its lineage.
 
     Args:
         registry: where the model is, and the package will be.
         ref: the int8 version.
         board: a board that comes with edgekit, as `edgekit fpga boards` lists them.
+        integer_averages: as `edgekit_fpga.compile_model`.
 
     Returns:
         The package, and its record with digest, cycle estimate and proof.
@@ -31,7 +34,8 @@ def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package
     """
     from edgekit_fpga import compile_model
 
-    package = compile_model(registry.model_bytes(ref), board)
+    model = registry.model_bytes(ref)
+    package = compile_model(model, board, integer_averages=integer_averages)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "package.npu"
         package.save(path)

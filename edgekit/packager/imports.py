@@ -1,68 +1,82 @@
-"""Finds what a scoring script imports and no wheel of its image has, without running the script."""
+"""Whether a score script will find what it imports: read from its source, nothing is run."""
 
+import ast
+import re
 import sys
-import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgekit.errors import ImageError
-from edgekit.packager.base import DebianBase
-from edgekit.packager.plan import ImagePlan
-from edgekit.packager.recipes import Files
-from edgekit.packager.store import Progress, Store
-from edgekit.packager.wheels import WheelLayer
-from edgekit.registry.scorefile import imported
+from edgekit.oci.blobs import Blobs
+from edgekit.oci.layer import Layer
+from edgekit.oci.unpack import open_layer
+from edgekit.packager.store import Store
+from edgekit.packager.wheels import LIB
 
-_OURS = frozenset({"edgekit_runtime"})
+# where Python looks: our wheels, and what a base has installed
+_PLACES = re.compile(rf"(?:\./)?(?:{LIB}|.*/(?:site|dist)-packages)/([^/.]+)")
 
 
-def check_imports(
-    plan: ImagePlan, score: Path, store: Store, progress: Progress | None = None
-) -> None:
-    """Hold that each package that `score` imports at its top level will be in the image.
+def imported(score: Path) -> set[str]:
+    """The modules that a script imports whenever it is imported itself, by their first names.
 
-    An image on a base from a registry may have packages that nobody here knows of, and is not
-    checked.
+    Imports inside functions and `try` may fail, and whoever wrote them knows.
+    """
+    found: set[str] = set()
+    for node in _always(ast.parse(score.read_bytes()).body):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def _always(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported, those of classes and `with` too."""
+    for statement in statements:
+        yield statement
+        if isinstance(statement, ast.With | ast.ClassDef):
+            yield from _always(statement.body)
+
+
+def check_imports(score: Path, layers: Iterable[Layer], store: Store, platform: str) -> None:
+    """Refuse a script that imports what no layer brings.
 
     Args:
-        plan: of the image, with the script.
-        score: the script, which is Python.
-        store: has the wheels; takes those that it lacks.
-        progress: told of what is fetched.
+        score: the script.
+        layers: that bring modules: of wheels, and of a base from a registry.
+        store: has the layers, and keeps what was found in them.
+        platform: of the image, for the message.
 
     Raises:
-        ImageError: one is missing; says which and where it is imported.
-        Unreachable, Corrupt: a wheel cannot be fetched.
+        ImageError: it names the modules that are missing.
     """
-    wanted = imported(score)
-    for platform in plan.platforms:
-        if not any(isinstance(recipe, DebianBase) for recipe in platform.recipes):
-            continue
-        there = set(sys.stdlib_module_names) | _OURS
-        for recipe in platform.recipes:
-            if isinstance(recipe, WheelLayer):
-                recipe.prepare(store, progress)
-                for wheel in recipe.wheels:
-                    there |= _packages(wheel.path(store))
-            elif isinstance(recipe, Files) and recipe.name == "app":
-                there |= {Path(path).stem for path, _file, _digest in recipe.files}
-        missing = {name: line for name, line in wanted.items() if name not in there}
-        if missing:
-            name, line = min(missing.items(), key=lambda each: each[1])
-            raise ImageError(
-                f"score.py imports {name} (line {line}), which nothing in the image for "
-                f"{platform.platform} has",
-                f"name what has {name} in a requirements.txt: --requirements requirements.txt",
-            )
+    there = {"edgekit_runtime", score.stem, *sys.stdlib_module_names}
+    for layer in layers:
+        there |= _brought(layer, store)
+    missing = sorted(imported(score) - there)
+    if missing:
+        raise ImageError(
+            f"score.py imports {', '.join(missing)}, which the image for {platform} does not have",
+            "name what brings it in --requirements",
+        )
 
 
-def _packages(wheel: Path) -> set[str]:
-    """The top-level names that can be imported from a wheel."""
+def _brought(layer: Layer, store: Store) -> set[str]:
+    """The modules and packages that a layer brings, by their first names."""
+    key = layer.descriptor.digest.removeprefix("sha256:")
+    kept = store.read_record("modules", key)
+    if kept is None or not isinstance(kept.get("modules"), list):
+        kept = {"modules": sorted(_modules(layer, store.blobs))}
+        store.write_record("modules", key, kept)
+    return {str(name) for name in kept["modules"]}
+
+
+def _modules(layer: Layer, blobs: Blobs) -> set[str]:
     found = set()
-    with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            first, slash, _rest = name.partition("/")
-            if (not slash and name.endswith((".py", ".so"))) or (slash and "." not in first):
-                found.add(first.partition(".")[0])
-            elif first.endswith(".data") and name.count("/") > 1:
-                found.add(name.split("/")[2].partition(".")[0])
+    with open_layer(blobs, layer.descriptor) as archive:
+        for member in archive:
+            # numpy, six.py, _cffi_backend.cpython-311-x86_64-linux-gnu.so
+            if inside := _PLACES.match(member.name):
+                found.add(inside[1])
     return found

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from edgekit_fpga import rtl
-from edgekit_fpga.boards import Board, Part, load_part
+from edgekit_fpga.boards import COMPACT, Board, Part, load_part
 from edgekit_fpga.simulate.npu import parameters
 from edgekit_fpga.synthesis.errors import SynthesisError
 from edgekit_fpga.synthesis.tools import FLOWS, YOSYS, Flow, Tool
@@ -22,7 +22,8 @@ NETLIST = "netlist.json"
 CELLS = "cells.json"
 TIMING = "timing.json"
 WHOLE = "board"  # the module with the pins, one for each board
-CORE = "npu_serial"  # what a board's module puts behind its link
+# what a board's module puts behind its link, for each core
+BEHIND_LINK = {"npu": "npu_serial", COMPACT: "npu_compact_serial"}
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,10 @@ def _board_top(name: str) -> str:
 
 
 def _script(sources: Mapping[str, str], top: str, board: Board, part: Part, flow: Flow) -> str:
-    """Yosys' commands. Modules are mapped one by one, each kind once, and put together then: in a
-    tenth of the time, with timing as good, because they end in registers."""
-    sized = CORE if top == WHOLE else top
+    """Yosys' commands. Where the part has room, modules are mapped one by one, each kind once, and
+    put together then: in a tenth of the time, with timing as good, because they end in registers.
+    """
+    sized = BEHIND_LINK[board.array.core] if top == WHOLE else top
     # the parameters of the board that the module has
     known = re.findall(r"parameter int (\w+)", sources[f"{sized}.sv"].split(");", 1)[0])
     chosen = {**parameters(board), "CLOCKS_PER_BIT": round(board.clock_mhz * 1e6 / part.baud)}
@@ -143,7 +145,7 @@ def _script(sources: Mapping[str, str], top: str, board: Board, part: Part, flow
     lines = [f"read_verilog -sv {' '.join(sources)}"]
     if settings:
         lines.append(f"chparam {settings} {sized}")
-    lines.append(f"{flow.synthesize} -noflatten -top {top}")
+    lines.append(f"{flow.synthesize} -top {top}")
     lines += ["flatten", "opt_clean", f"write_json {NETLIST}", f"tee -q -o {CELLS} stat -json"]
     return "\n".join(lines) + "\n"
 

@@ -5,16 +5,17 @@ import os
 import random
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 
 import pytest
 
-from edgekit.errors import Corrupt, ImageError
+from edgekit.errors import Corrupt, EdgekitError, ImageError
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
-from edgekit.oci.descriptor import Platform
+from edgekit.oci.descriptor import LAYER, Platform
 from edgekit.oci.image import NamedLayer, Settings, manifests_of, put_image, put_index
-from edgekit.oci.layer import Entry, write_layer
+from edgekit.oci.layer import Entry, Layer, write_layer
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import push
 from edgekit.packager.image import build_image
@@ -230,6 +231,43 @@ def push_base(address, tmp_path, *entries):
     with RegistryClient(reference) as client:
         push(blobs, root, reference, client)
     return str(reference)
+
+
+def hostile_base(address, tmp_path, data):
+    """An image whose layer is these bytes, in a registry; its reference."""
+    blobs = Blobs(tmp_path / "base-blobs")
+    descriptor = blobs.put(data, LAYER)
+    named = [NamedLayer(Layer(descriptor, descriptor.digest), "theirs")]
+    root = put_index(blobs, [put_image(blobs, AMD64, Settings(), named)])
+    reference = Reference.parse(f"{address}/base:1")
+    with RegistryClient(reference) as client:
+        push(blobs, root, reference, client)
+    return str(reference)
+
+
+def header(kind, name, size=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (header(tarfile.BLKTYPE, "dev/sda"), "'dev/sda', a device"),
+        (header(tarfile.REGTYPE, "usr/../../x"), "a path that leads outside"),
+        (header(tarfile.XHDTYPE, "x", 2**33), "a header of 8589934592 bytes"),
+        (header(tarfile.GNUTYPE_SPARSE, "huge"), "sparse"),
+        (header(tarfile.REGTYPE, "huge", 2**50), "more than a base may"),
+        (b"\x1f\x8bno gzip at all", "is no tar"),
+    ],
+)
+def test_a_hostile_base_is_refused_and_not_locked(store, model, registry, tmp_path, data, message):
+    base = hostile_base(registry, tmp_path, data + bytes(1024))
+    locks = sorted(store.locks.iterdir())
+    with pytest.raises(EdgekitError, match=message):
+        plan_image(model(), store, (AMD64,), base=base)
+    assert sorted(store.locks.iterdir()) == locks
 
 
 PYTHON = (

@@ -10,7 +10,6 @@ from edgekit.oci.descriptor import Platform
 from edgekit.oci.image import manifests_of
 from edgekit.oci.layer import file_digest
 from edgekit.packager.image import build_image
-from edgekit.packager.imports import check_imports
 from edgekit.packager.plan import plan_image
 
 from .conftest import config_of, layer_file, layer_files
@@ -79,33 +78,3 @@ def test_other_weights_give_another_image(store, apart, tmp_path):
     assert plan_image(other, store, (AMD64,)).digest != first.digest
     with pytest.raises(Corrupt):
         build_image(first, store)
-
-
-def test_what_wheels_and_python_have_may_be_imported(store, trees, score):
-    check_imports(plan_image(trees, store, score=score), score, store)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import json\nimport pandas.core as core\n",
-        "from pandas import DataFrame\n",
-        "import numpy, pandas\n",
-    ],
-)
-def test_an_import_that_nothing_in_the_image_has_is_named(store, trees, score, text):
-    score.write_text(text)
-    plan = plan_image(trees, store, score=score)
-
-    with pytest.raises(ImageError, match=r"imports pandas \(line \d\), which nothing") as caught:
-        check_imports(plan, score, store)
-
-    assert "--requirements" in caught.value.hint
-
-
-def test_what_a_script_can_do_without_is_not_asked_for(store, trees, score):
-    score.write_text(
-        "from . import own\ntry:\n    import pandas\nexcept ImportError:\n    pandas = None\n"
-        "def run(x):\n    import scipy\n"
-    )
-    check_imports(plan_image(trees, store, score=score), score, store)

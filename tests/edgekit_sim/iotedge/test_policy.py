@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from edgekit.oci.artifacts import push_artifact
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
+from edgekit.oci.keys import new_key, open_signer
 from edgekit.oci.reference import Reference
-from edgekit.oci.signing import SIGNED, Policy, Statement, new_key
+from edgekit.oci.signing import SIGNED, Policy, Statement
 from edgekit.oci.transfer import copy, fetch_root
 from edgekit.packager.materials import LOCAL_BUILDER
-from edgekit.packager.papers import write_papers
+from edgekit.packager.papers import sign_remote
 from edgekit_sim.iotedge import EdgeDevice
 from edgekit_sim.iotedge.engine import Launch
 from edgekit_sim.iotedge.errors import DeviceError, ModuleFailed
@@ -52,8 +52,8 @@ def place(image: str, name: str, folder: Path, key: Path | None = None) -> str:
         root = fetch_root(goal, blobs, client)
         if key:
             said = [Statement(root.digest, SIGNED, {})]
-            for paper in write_papers(blobs, root, said, key):
-                push_artifact(blobs, paper, goal.name, client)
+            with open_signer(str(key)) as signer:
+                sign_remote(goal, root, said, signer, client, blobs)
     return str(goal)
 
 
