@@ -25,6 +25,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # the other name says nothing to anybody
+        raise
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()

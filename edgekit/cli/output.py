@@ -12,6 +12,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH = 100
+_SHORT = 20
 _NUMBER = re.compile(r"-?[0-9][0-9,]*(\.[0-9]+)?")
 
 
@@ -45,7 +46,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     )
     for position, name in enumerate(columns):
         numeric = bool(cells) and all(_NUMBER.fullmatch(str(row[position])) for row in cells)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        # names and times stay in one line, where long texts beside them can be folded
+        short = max(map(len, (name, *(str(row[position]) for row in cells)))) <= _SHORT
+        table.add_column(
+            name, justify="right" if numeric else "left", overflow="fold", no_wrap=short
+        )
     for row in cells:
         # as Text, lest rich takes edgekit[sim] for its markup
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
