@@ -1,4 +1,4 @@
-"""`edgekit fpga list, tag, push, verify, pull`: FPGA packages, kept and moved as images are."""
+"""`edgekit fpga push, verify, pull`: FPGA packages, moved as images are."""
 
 import time
 from pathlib import Path
@@ -9,76 +9,14 @@ import click
 from edgekit.cli.image_keys import KEY
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, size
 from edgekit.cli.image_trust import policy_options, wanted_policy
-from edgekit.cli.output import json_option, print_json, print_table, progress, say
-from edgekit.cli.registered import LABEL, joined, labels, open_registry
-from edgekit.cli.search import artefact_query, search_options
+from edgekit.cli.output import json_option, print_json, progress, say
+from edgekit.cli.registered import open_registry
 
 if TYPE_CHECKING:
     from edgekit.oci.descriptor import Descriptor
     from edgekit.oci.reference import Reference
 
 NAMED = "NAME:VERSION[@BOARD]"
-
-
-@click.command("list")
-@search_options
-@click.option("--board", help="Only for this board.")
-@json_option
-def list_packages(board: str | None, as_json: bool, **wanted: Any) -> None:
-    """List the FPGA packages that were compiled, oldest first.
-
-    \b
-    Examples:
-      edgekit fpga list
-      edgekit fpga list --model digits-int8 --latest
-      edgekit fpga list --tag site=north --json
-    """
-    found = open_registry().graphs(artefact_query(**wanted, board=board))
-    if as_json:
-        print_json({"packages": [record.as_dict() for record in found]})
-        return
-    if not found:
-        say("No such package; make one: edgekit fpga compile MODEL:VERSION -o FILE")
-        return
-    columns = ("model", "board", "digest", "size", "cycles", "tags", "made (UTC)")
-    rows = [
-        (
-            str(record.model),
-            record.board,
-            record.digest.removeprefix("sha256:")[:12],
-            size(record.size),
-            record.cycles,
-            joined(record.tags),
-            f"{record.created:%Y-%m-%d %H:%M}",
-        )
-        for record in found
-    ]
-    print_table("", columns, rows)
-
-
-@click.command()
-@click.argument("package", metavar=NAMED)
-@click.argument("tags", metavar=f"[{LABEL}]...", nargs=-1)
-@click.option("--remove", metavar="KEY", multiple=True, help="Take this tag away.")
-@json_option
-def tag(package: str, tags: tuple[str, ...], remove: tuple[str, ...], as_json: bool) -> None:
-    """Set tags of PACKAGE, or take them away.
-
-    \b
-    Examples:
-      edgekit fpga tag digits-int8:1@ecp5-85f site=north stage=pilot
-      edgekit fpga tag digits-int8:1 --remove stage
-    """
-    from edgekit.packager.fpga import stored_package
-
-    registry = open_registry()
-    _file, record = stored_package(registry, package)
-    changes: dict[str, str | None] = {**labels(tags), **dict.fromkeys(remove)}
-    (tagged,) = registry.tag_artefact(record.digest, changes)
-    if as_json:
-        print_json(tagged.as_dict())
-        return
-    click.echo(f"{tagged.digest}  {joined(tagged.tags)}")
 
 
 @click.command()

@@ -1,71 +1,9 @@
-"""`edgekit image list, tag, show, diff`: what was made, what is in it, what changed."""
-
-from typing import Any
+"""`edgekit image show, diff`: what is in an image, what changed."""
 
 import click
 
-from edgekit.cli.image_named import PLAIN_HTTP, located, recorded_digest, shared, size
+from edgekit.cli.image_named import PLAIN_HTTP, located, size
 from edgekit.cli.output import json_option, print_json, print_table, say
-from edgekit.cli.registered import LABEL, joined, labels, open_registry
-from edgekit.cli.search import artefact_query, search_options
-
-
-@click.command("list")
-@search_options
-@json_option
-def list_images(as_json: bool, **wanted: Any) -> None:
-    """List the images that were made, oldest first.
-
-    \b
-    Examples:
-      edgekit image list
-      edgekit image list --model digits:1 --json
-      edgekit image list --uses digits:1 --tag stage=pilot --latest
-    """
-    found = open_registry().images(artefact_query(**wanted))
-    if as_json:
-        print_json({"images": [record.as_dict() for record in found]})
-        return
-    if not found:
-        say("No images yet; make one: edgekit image build MODEL:VERSION")
-        return
-    rows = [
-        (
-            str(record.model),
-            record.digest.removeprefix("sha256:")[:12],
-            shared(record.platforms),
-            record.reference,
-            joined(record.tags),
-            f"{record.created:%Y-%m-%d %H:%M}",
-        )
-        for record in found
-    ]
-    print_table("", ("model", "digest", "platforms", "where", "tags", "made (UTC)"), rows)
-
-
-@click.command()
-@click.argument("name")
-@click.argument("tags", metavar=f"[{LABEL}]...", nargs=-1)
-@click.option("--remove", metavar="KEY", multiple=True, help="Take this tag away.")
-@json_option
-def tag(name: str, tags: tuple[str, ...], remove: tuple[str, ...], as_json: bool) -> None:
-    """Set tags of the image NAME, or take them away: in the records here, not in a registry.
-
-    NAME is a model version whose image was built here, a digest, or where it was pushed to.
-
-    \b
-    Examples:
-      edgekit image tag digits:1 stage=pilot site=north
-      edgekit image tag digits:1 --remove site
-    """
-    registry = open_registry()
-    digest = recorded_digest(name)
-    changes: dict[str, str | None] = {**labels(tags), **dict.fromkeys(remove)}
-    tagged = registry.tag_artefact(digest, changes)
-    if as_json:
-        print_json({"images": [record.as_dict() for record in tagged]})
-        return
-    click.echo(f"{digest}  {joined(tagged[0].tags)}")
 
 
 @click.command()

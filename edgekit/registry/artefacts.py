@@ -274,8 +274,8 @@ def insert_profile(connection: sa.Connection, version_id: int, measured: Mapping
     )
 
 
-def search_profiles(connection: sa.Connection, model: ModelRef) -> list[ProfileRecord]:
-    """The profiles of a version (of all of a model's, where none is named), the oldest first."""
+def search_profiles(connection: sa.Connection, model: ModelRef | None) -> list[ProfileRecord]:
+    """The profiles of a version, of all of a model's, or of all models, the oldest first."""
     rows = connection.execute(
         sa.select(profiles, models.c.name, versions.c.version)
         .join(versions, versions.c.id == profiles.c.version_id)

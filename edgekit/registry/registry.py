@@ -218,7 +218,10 @@ class Registry:
             gone = versions.load(connection, version_id)
             users = uses.users(connection, version_id)
             if users:
-                raise InUse(f"{gone.ref} is used by {', '.join(users)}", hint="delete these first")
+                raise InUse(
+                    f"{gone.ref} is used by {', '.join(users)}",
+                    hint=f"free it of these first: edgekit model show {gone.ref}",
+                )
             versions.set_deleted(connection, version_id, datetime.now(UTC))
         return gone
 
@@ -456,8 +459,8 @@ class Registry:
             version_id = versions.find_id(connection, model)
             artefacts.insert_profile(connection, version_id, measured)
 
-    def profiles(self, model: ModelRef) -> list[ProfileRecord]:
-        """The profiles of a version (of all of a model's, where none is named), oldest first."""
+    def profiles(self, model: ModelRef | None = None) -> list[ProfileRecord]:
+        """The profiles of a version, of all of a model's, or of all models, the oldest first."""
         with self._database.reading() as connection:
             return artefacts.search_profiles(connection, model)
 
@@ -495,7 +498,9 @@ class Registry:
 
         Raises:
             NotFound: no such package is recorded.
+            RegistryError: the digest is not well formed.
         """
+        check_digest(digest)
         with self._database.writing() as connection:
             artefacts.delete_graph(connection, digest)
 

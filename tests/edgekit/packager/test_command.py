@@ -128,19 +128,3 @@ def test_mistakes_are_told_in_one_line(capsys, arguments, message):
     assert said.out == ""
     assert message in said.err
     assert said.err.count("\n") == 1
-
-
-@pytest.mark.usefixtures("workspace")
-def test_images_are_tagged_and_found(address):
-    answer("build", "digits:1", "--push", f"{address}/digits:1")
-    tagged = answer("tag", "digits:1", "stage=pilot", "site=north")["images"]
-    assert [each["tags"] for each in tagged] == [{"stage": "pilot", "site": "north"}]
-    answer("tag", "digits:1", "--remove", "site")
-
-    def found(*options):
-        return [each["tags"] for each in answer("list", *options)["images"]]
-
-    assert found("--tag", "stage=pilot") == [{"stage": "pilot"}]
-    assert found("--uses", "digits:1", "--latest") == [{"stage": "pilot"}]
-    assert found("--tag", "site") == []
-    assert found("--search", "no such thing") == []

@@ -114,23 +114,6 @@ def test_an_image_is_no_package(address, tmp_path, capsys):  # noqa: F811
     assert "is no FPGA package" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("workspace")
-def test_packages_are_tagged_and_found():
-    answer("fpga", "tag", "digits-int8:1@ecp5-85f", "site=north", "stage=pilot")
-    tagged = answer("fpga", "tag", "digits-int8:1@ecp5-85f", "--remove", "stage")
-    assert tagged["tags"] == {"site": "north"}
-
-    def boards(*options):
-        return [each["board"] for each in answer("fpga", "list", *options)["packages"]]
-
-    assert boards() == ["ecp5-85f", "ice40-up5k"]
-    assert boards("--tag", "site") == ["ecp5-85f"]
-    assert boards("--board", "ice40-up5k") == ["ice40-up5k"]
-    assert boards("--search", "NORTH") == ["ecp5-85f"]
-    assert boards("--uses", "digits-int8:1") == ["ecp5-85f", "ice40-up5k"]
-    assert boards("--tag", "site=south") == []
-
-
 @pytest.mark.needs("docker-registry")
 @pytest.mark.needs("skopeo")
 @pytest.mark.usefixtures("workspace")

@@ -329,3 +329,64 @@ def test_a_model_whose_layer_is_there_is_not_read_again(store, model):
 
     again = build(replace(packaged, file=refuse), store)
     assert again.digest == first.digest
+
+
+@pytest.fixture
+def package(tmp_path, store):
+    """An FPGA package as a model, and the wheels its image takes."""
+    from edgekit.oci.layer import file_digest
+    from edgekit.packager.recipes import PackagedModel
+    from edgekit.packager.wheels import FPGA_REQUIREMENTS
+    from edgekit_fpga import compile_model
+    from tests.edgekit_fpga.graphs import small_net
+
+    path = tmp_path / "net.npu"
+    compile_model(small_net(0)).save(path)
+    lock = store.read_lock("wheels-3.11")
+    store.write_lock("wheels-fpga-3.11", lock | {"requirements": sorted(FPGA_REQUIREMENTS)})
+    return PackagedModel("net", 4, file_digest(path), path, kind="npu")
+
+
+def test_an_fpga_package_comes_with_what_serves_it_and_no_more(store, package):
+    built = build(package, store)
+    found = {path for each in built.layers for path in layer_files(built.blobs, each)}
+    assert {
+        "opt/edgekit/model/model.npu",
+        "opt/edgekit/model/model.json",
+        "opt/edgekit/runtime/edgekit_fpga/driver/serial.py",
+        "opt/edgekit/runtime/edgekit_runtime/fpga_scorer/__init__.py",
+    } <= found
+    assert not [path for path in found if path.endswith((".sv", ".cpp", "model.onnx"))]
+    for manifest in manifests_of(built.blobs, built.root).values():
+        config = config_of(built.blobs, manifest)["config"]
+        assert config["Cmd"] == ["fpga-scorer"]
+        assert sorted(config["ExposedPorts"]) == ["8080/tcp", "8081/tcp"]
+        assert "EDGEKIT_GRPC_PORT=8081" in config["Env"]
+
+
+def test_an_fpga_images_files_are_enough_to_serve_it(store, package, tmp_path):
+    """Its runtime and model layers, unpacked, with nothing of this checkout on the path."""
+    import io
+    import tarfile
+
+    built = build(package, store, platforms=(AMD64,))
+    for name in ("runtime", "model"):
+        data = built.blobs.path(layer(built, name).digest).read_bytes()
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            archive.extractall(tmp_path, filter="data")
+    program = (
+        "import sys, pathlib;"
+        "sys.path[:0] = [sys.argv[1] + '/opt/edgekit/runtime'];"
+        "from edgekit_fpga.driver import open_driver;"
+        "from edgekit_runtime.fpga_scorer.model import FpgaModel;"
+        "from edgekit_runtime.fpga_scorer.packages import folder_sources;"
+        "source, = folder_sources(pathlib.Path(sys.argv[1] + '/opt/edgekit/model'))();"
+        "made = FpgaModel.load(*source.read(), open_driver(), print);"
+        "import edgekit_fpga;"
+        "assert edgekit_fpga.__file__.startswith(sys.argv[1]);"
+        "print(made.name, made.version, made.outputs[0].shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout == "net 4 (-1, 10)\n", done.stderr
