@@ -6,8 +6,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from edgekit.cli.artefacts import delete_package, list_packages, tag_package
+from edgekit.cli.fpga_backend import backend_options, package_file
+from edgekit.cli.fpga_packages import pull, push, verify
+from edgekit.cli.fpga_serve import serve
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
-from edgekit.cli.registered import open_registry
 from edgekit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -29,15 +32,26 @@ def fpga() -> None:
       edgekit fpga run digits.npu --input test.npz -o result.npz
       edgekit fpga prove digits.npu digits-int8:1 --input test.npz
       edgekit fpga profile digits.npu
+      edgekit fpga serve digits.npu
+      edgekit fpga push digits-int8:1 registry.example.com/digits-npu:1 --sign release.key
     """
+
+
+for _command in (delete_package, list_packages, pull, push, serve, tag_package, verify):
+    fpga.add_command(_command)
 
 
 @fpga.command("compile")
 @click.argument("model")
 @click.option("--board", default="ecp5-85f", show_default=True, help="See `edgekit fpga boards`.")
 @click.option("-o", "--output", required=True, type=PACKAGE, help="The package to write.")
+@click.option(
+    "--integer-averages",
+    is_flag=True,
+    help="Round AveragePool in integers where ONNX Runtime rounds it by the order of a float sum.",
+)
 @json_option
-def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
+def compile_(model: str, board: str, output: Path, integer_averages: bool, as_json: bool) -> None:
     """Compile MODEL into a package, with the proof of its arithmetic.
 
     MODEL is an int8 ONNX file, or NAME:VERSION of a registered one; the registry then keeps the
@@ -51,11 +65,11 @@ def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
     if named := registered(model):
         from edgekit.packager.fpga import package_fpga
 
-        package, _record = package_fpga(*named, board)
+        package, _record = package_fpga(*named, board, integer_averages=integer_averages)
     else:
         from edgekit_fpga import compile_model
 
-        package = compile_model(read_model(model), board)
+        package = compile_model(read_model(model), board, integer_averages=integer_averages)
     package.save(output)
     manifest, array = package.manifest, package.board.array
     total = manifest["cycles"]["total"]
@@ -87,29 +101,22 @@ def compile_(model: str, board: str, output: Path, as_json: bool) -> None:
     )
 
 
-backend_option = click.option(
-    "--backend",
-    type=click.Choice(["interpreter", "rtl"]),
-    default="interpreter",
-    show_default=True,
-    help="rtl simulates the NPU's Verilog and measures its cycles.",
-)
-
-
 @fpga.command("run")
 @click.argument("package")
 @click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
 @click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
-@backend_option
+@backend_options
 @json_option
 def run_(
     package: str,
     source: Path,
     output: Path | None,
     backend: str,
+    device: str,
+    baud: int,
     as_json: bool,
 ) -> None:
-    """Run PACKAGE on the arrays of an .npz file: interpreted, or in RTL simulation.
+    """Run PACKAGE on the arrays of an .npz file: interpreted, in RTL simulation, or on a board.
 
     PACKAGE is a file, or NAME:VERSION of a model that was compiled into the registry. Arrays the
     model does not take (labels, say) are left out. The first RTL run for a board builds its
@@ -120,14 +127,15 @@ def run_(
       edgekit fpga run digits.npu --input test.npz
       edgekit fpga run digits.npu --input test.npz -o result.npz
       edgekit fpga run digits-int8:1 --input test.npz --backend rtl
+      edgekit fpga run digits.npu --input test.npz --backend board --device /dev/ttyUSB0
     """
     import time
 
     from edgekit_fpga.driver import open_driver, read_package
 
-    loaded = read_package(package_file(package))
+    loaded = read_package(package_file(package)[0])
     inputs = read_inputs(source, loaded)
-    with open_driver(backend) as driver:
+    with open_driver(backend, device, baud) as driver:
         begin = time.perf_counter()
         result = driver.run(loaded, inputs)
         seconds = time.perf_counter() - begin
@@ -182,7 +190,8 @@ def prove_(
     from edgekit_fpga.proving import compare_all
 
     loaded, data = read_package(package), read_model(model)
-    again = compile_model(data, loaded.board.name)
+    averages = bool(loaded.manifest["integer_averages"])
+    again = compile_model(data, loaded.board.name, integer_averages=averages)
     inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
     results = compare_all(loaded, data, inputs, rtl=rtl)
     same = again.to_bytes() == loaded.to_bytes()
@@ -465,21 +474,6 @@ def read_model(model: str) -> bytes:
         raise ModelError(
             f"cannot read {model}: {error.strerror}", "name an int8 .onnx file"
         ) from error
-
-
-def package_file(package: str) -> Path:
-    """The file of the package a command names: a path, or NAME:VERSION[@BOARD] in the registry.
-
-    Raises:
-        ModelError: a version that was compiled for several boards, and none is named.
-        NotFound: no such version, or no package of it.
-    """
-    path = Path(package)
-    if path.exists() or "/" in package or path.suffix == ".npu":
-        return path
-    from edgekit.packager.fpga import stored_package
-
-    return stored_package(open_registry(), package)[0]
 
 
 def read_inputs(path: Path, package: "Package") -> "dict[str, NDArray[Any]]":

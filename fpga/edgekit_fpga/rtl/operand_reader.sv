@@ -5,7 +5,7 @@
 // for what is under way. Where both want the same bank the operand goes first, unless the residual
 // queue runs dry.
 //
-// Latency: 5 cycles from request to the queue's output; one request of each kind a cycle.
+// Latency: 5 cycles from a walker's request to the queue's output; one request of each kind a cycle.
 module operand_reader #(
     parameter int I = 16,
     parameter int O = 8,
@@ -46,12 +46,13 @@ module operand_reader #(
     input  logic                   residual_pop
 );
   localparam int CB = $clog2(DEPTH) + 1;
+  localparam int OB = O > 1 ? $clog2(O) : 0;
   localparam int N = I / O;
 
   // ---- requests
   logic operand_request, operand_ready, grouped, first_group, first_chunk, last, last_of_block;
   logic [BANK_BITS-1:0] bank;
-  logic [23:0] row, column, x;
+  logic [23:0] granule, x;
   logic [17:0] y;
   operand_walker #(
       .I(I),
@@ -67,8 +68,7 @@ module operand_reader #(
       .valid(operand_request),
       .grouped,
       .bank,
-      .row,
-      .column,
+      .granule,
       .y,
       .x,
       .first_group,
@@ -82,7 +82,8 @@ module operand_reader #(
   logic [23:0] residual_granule;
   logic [15:0] residual_tile;
   logic residual_first;
-  assign window = instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
+  always_ff @(posedge clk)
+    window <= instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
   tile_walker #(
       .N(N),
       .B(B)
@@ -138,7 +139,7 @@ module operand_reader #(
   always_comb begin
     for (int b = 0; b < B; b++) begin
       // rows that wrapped around to the first banks lie one row further on
-      address[b] = row + column
+      address[b] = granule
           + (grouped && b < int'(bank) ? {8'b0, instruction.in_row} : 24'd0);
       if (residual_ready && b == int'(residual_bank)) address[b] = residual_granule;
       if (host_read) address[b] = host_granule;
@@ -168,11 +169,13 @@ module operand_reader #(
   logic [B-1:0] row_pad;
   logic [I-1:0] lane_pad;
   logic pack;
+  always_ff @(posedge clk) begin
+    pack  <= instruction.opcode == npu_isa::PACK;
+    limit <= pack ? setup.row_bytes : {8'b0, instruction.in_width};
+  end
   always_comb begin
-    pack = instruction.opcode == npu_isa::PACK;
-    limit = pack ? setup.row_bytes : {8'b0, instruction.in_width};
     // PACK: the byte in lane 0; else every lane has the column's number
-    first_byte = pack ? x & ~24'(O - 1) : x;
+    first_byte = pack ? (x >> OB) << OB : x;
     for (int i = 0; i < I; i++)
       lane_pad[i] = first_byte + (pack ? 24'(i) : 24'd0) >= limit;
     for (int k = 0; k < B; k++) row_pad[k] = y + 18'(k) >= {2'b0, instruction.in_height};

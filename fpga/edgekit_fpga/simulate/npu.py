@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga import isa, rtl
-from edgekit_fpga.boards import Board
+from edgekit_fpga.boards import COMPACT, Board
 from edgekit_fpga.driver.job import PROGRAM, Job, streams_weights
 from edgekit_fpga.driver.npu import cycle_limit
 from edgekit_fpga.program import Program
@@ -21,6 +21,7 @@ from edgekit_fpga.simulate.verilator import build
 
 Int8 = NDArray[np.int8]
 RUN_TIMEOUT = 900.0
+CLOCKS_PER_BIT = 8  # of the serial line that `serial_bench.cpp` is the end of
 
 
 @dataclass(frozen=True)
@@ -39,32 +40,31 @@ class Measurement:
 
 
 def parameters(board: Board) -> dict[str, int]:
-    """The parameters of module npu for a board.
+    """The parameters of the board's core, module `npu` or `npu_compact`.
 
     Raises:
-        SimulationError: the RTL has no such form yet.
+        SimulationError: the RTL has no such form.
     """
     array, memory = board.array, board.memory
-    if array.weight_cycles != 1:
-        raise SimulationError(
-            f"the RTL reads a weight word a cycle, {board.name} needs {array.weight_cycles}",
-            "use --backend interpreter",
-        )
-    if array.lookups >= array.output_lanes:
-        raise SimulationError(f"{board.name}: the RTL needs fewer look-ups than output lanes")
-    return {
-        "I": array.reduction_lanes,
-        "O": array.output_lanes,
-        "R": array.requantizers,
-        "B": array.banks,
-        "L": array.lookups,
+    sizes = {
         "P": array.patch_bytes,
-        "T": array.window_taps,
         "GRANULES": memory.activation_granules,
         "WEIGHT_WORDS": memory.weight_words,
         "REQUANT_TILES": memory.requant_tiles,
         "TABLE_ENTRIES": memory.table_entries,
         "INSTRUCTIONS": memory.instructions,
+    }
+    if array.core == COMPACT:
+        return sizes
+    if array.lookups >= array.output_lanes:
+        raise SimulationError(f"{board.name}: the RTL needs fewer look-ups than output lanes")
+    return sizes | {
+        "I": array.reduction_lanes,
+        "O": array.output_lanes,
+        "R": array.requantizers,
+        "B": array.banks,
+        "L": array.lookups,
+        "T": array.window_taps,
     }
 
 
@@ -74,12 +74,18 @@ def simulator(board: Board) -> Path:
     Raises:
         SimulationError: a tool is missing, or the build failed.
     """
-    return build("npu", rtl.sources(), _bench("npu_bench.cpp"), parameters(board))
+    return build(board.array.core, rtl.sources(), _bench("npu_bench.cpp"), parameters(board))
 
 
 def port_simulator(board: Board) -> Path:
     """The executable that is a board's NPU behind its registers and streams; see `simulator`."""
     return build("npu_axi", rtl.sources(), _bench("port_bench.cpp"), parameters(board))
+
+
+def serial_simulator(board: Board) -> Path:
+    """The executable that is a board's NPU behind its serial line; see `simulator`."""
+    given = {**parameters(board), "CLOCKS_PER_BIT": CLOCKS_PER_BIT}
+    return build("npu_serial", rtl.sources(), _bench("serial_bench.cpp"), given)
 
 
 def _bench(name: str) -> str:

@@ -49,6 +49,9 @@ if os.environ["ROLE"] == "filter":
     client.on_message_received = pass_on
     client.on_method_request_received = answer
 client.connect()
+if os.environ["ROLE"] == "waiting":  # in the SDK's old way
+    while True:
+        pass_on(client.receive_message_on_input("in"))
 if os.environ["ROLE"] == "source":
     time.sleep(float(os.environ.get("WAIT", "0")))
     for number in range(int(os.environ["COUNT"])):
@@ -148,15 +151,16 @@ def test_what_the_hub_does_not_take_waits_over_a_power_cut(
         eventually(lambda: waiting(database) == 0)
 
 
+@pytest.mark.parametrize("role", ["filter", "waiting"])
 def test_messages_wait_for_a_module_that_is_not_there_yet(
-    line: Line, eventually: Eventually
+    line: Line, eventually: Eventually, role: str
 ) -> None:
     source = line.module("source", COUNT="10", WAIT="2")
     line.deploy({"source": source}, ROUTES)
     database = line.site.config.state / "hub" / "messages.db"
     with EdgeDevice(line.site.changed(edge_hub="on")):
         eventually(lambda: database.exists() and waiting(database) == 5)
-        line.deploy({"source": source, "filter": line.module("filter")}, ROUTES)
+        line.deploy({"source": source, "filter": line.module(role)}, ROUTES)
         eventually(lambda: len(line.numbers()) >= 5)
         assert line.numbers() == [("filter", number) for number in range(0, 10, 2)]
         eventually(lambda: waiting(database) == 0)
