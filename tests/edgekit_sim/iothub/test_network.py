@@ -132,8 +132,8 @@ def persistently(act: Callable[[], Any]) -> Any:
         def attempt(outcome: queue.Queue[Any] = outcome) -> None:
             try:
                 outcome.put((act(), None))
-            except exceptions.ClientError as error:
-                outcome.put((None, error))
+            except exceptions.ClientError as refusal:
+                outcome.put((None, refusal))
 
         threading.Thread(target=attempt, daemon=True).start()
         with contextlib.suppress(queue.Empty):
