@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgekit.cli.artefacts import delete_package, list_packages, tag_package
+from edgekit.cli.fpga_backend import backend_options, package_file
 from edgekit.cli.fpga_files import (
     PACKAGE,
     make_folder,
@@ -15,8 +17,9 @@ from edgekit.cli.fpga_files import (
     write_text,
 )
 from edgekit.cli.fpga_measure import bench, profile, prove_
+from edgekit.cli.fpga_packages import pull, push, verify
+from edgekit.cli.fpga_serve import serve
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
-from edgekit.cli.registered import open_registry
 
 if TYPE_CHECKING:
     from edgekit_fpga import Package
@@ -33,11 +36,16 @@ def fpga() -> None:
       edgekit fpga run digits.npu --input test.npz -o result.npz
       edgekit fpga prove digits.npu digits-int8:1 --input test.npz
       edgekit fpga profile digits.npu
+      edgekit fpga serve digits.npu
+      edgekit fpga push digits-int8:1 registry.example.com/digits-npu:1 --sign release.key
     """
 
 
-for command in (prove_, bench, profile):
-    fpga.add_command(command)
+for _command in (
+    *(bench, delete_package, list_packages, profile, prove_, pull, push, serve, tag_package),
+    verify,
+):
+    fpga.add_command(_command)
 
 
 @fpga.command("compile")
@@ -147,29 +155,22 @@ def dump_passes(folder: Path, model: bytes, package: "Package") -> list[tuple[st
     return [(one.name, one.layers, one.compared, one.differ) for one in made]
 
 
-backend_option = click.option(
-    "--backend",
-    type=click.Choice(["interpreter", "rtl"]),
-    default="interpreter",
-    show_default=True,
-    help="rtl simulates the NPU's Verilog and measures its cycles.",
-)
-
-
 @fpga.command("run")
 @click.argument("package")
 @click.option("--input", "source", required=True, type=PACKAGE, help="Inputs by name, .npz.")
 @click.option("-o", "--output", type=PACKAGE, help="Where the outputs go, .npz.")
-@backend_option
+@backend_options
 @json_option
 def run_(
     package: str,
     source: Path,
     output: Path | None,
     backend: str,
+    device: str,
+    baud: int,
     as_json: bool,
 ) -> None:
-    """Run PACKAGE on the arrays of an .npz file: interpreted, or in RTL simulation.
+    """Run PACKAGE on the arrays of an .npz file: interpreted, in RTL simulation, or on a board.
 
     PACKAGE is a file, or NAME:VERSION of a model that was compiled into the registry. Arrays the
     model does not take (labels, say) are left out. The first RTL run for a board builds its
@@ -180,14 +181,15 @@ def run_(
       edgekit fpga run digits.npu --input test.npz
       edgekit fpga run digits.npu --input test.npz -o result.npz
       edgekit fpga run digits-int8:1 --input test.npz --backend rtl
+      edgekit fpga run digits.npu --input test.npz --backend board --device /dev/ttyUSB0
     """
     import time
 
     from edgekit_fpga.driver import open_driver, read_package
 
-    loaded = read_package(package_file(package))
+    loaded = read_package(package_file(package)[0])
     inputs = read_inputs(source, loaded)
-    with open_driver(backend) as driver:
+    with open_driver(backend, device, baud) as driver:
         begin = time.perf_counter()
         result = driver.run(loaded, inputs)
         seconds = time.perf_counter() - begin
@@ -330,18 +332,3 @@ def synth(
         say(f"{planned.top} does not fit {board}")
     say(", ".join(f"{step.step} {step.seconds:.0f} s" for step in took))
     return 0 if report.ok else 1
-
-
-def package_file(package: str) -> Path:
-    """The file of the package a command names: a path, or NAME:VERSION[@BOARD] in the registry.
-
-    Raises:
-        ModelError: a version that was compiled for several boards, and none is named.
-        NotFound: no such version, or no package of it.
-    """
-    path = Path(package)
-    if path.exists() or "/" in package or path.suffix == ".npu":
-        return path
-    from edgekit.packager.fpga import stored_package
-
-    return stored_package(open_registry(), package)[0]

@@ -11,6 +11,7 @@ import click
 
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, image_store, located, shared, size
 from edgekit.cli.output import json_option, print_json, print_table, progress, say
+from edgekit.cli.registered import LABEL, labels
 
 if TYPE_CHECKING:
     from edgekit.oci.descriptor import Platform
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
     type=FILE,
     help="A requirements.txt of what score.py imports.",
 )
+@click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
+@click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
+@click.option(
+    "--fpga",
+    metavar="BOARD",
+    help="Put the model's FPGA package for this board into it, and what serves that.",
+)
 @click.option("--push", "push_to", metavar="REGISTRY/NAME:TAG", help="Push it to a registry.")
 @click.option(
     "--output", metavar="oci:DIR|docker-archive:FILE", help="Write it to a file or folder."
@@ -53,7 +61,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sign",
     "key",
-    type=FILE,
+    metavar="PATH|pkcs11:URI",
     help="Sign what was pushed with this key, with its bill of material and provenance.",
 )
 @click.option("--update", is_flag=True, help="Take the newest packages and wheels, not the locked.")
@@ -65,11 +73,14 @@ def build(
     base: str,
     score: Path | None,
     requirements: Path | None,
+    tags: tuple[str, ...],
+    properties: tuple[str, ...],
+    fpga: str | None,
     push_to: str | None,
     output: str | None,
     load_it: bool,
     compression: str,
-    key: Path | None,
+    key: str | None,
     update: bool,
     plain_http: bool,
     as_json: bool,
@@ -84,6 +95,7 @@ def build(
       edgekit image build digits:1 --push registry.example.com/digits:1
       edgekit image build digits:1 --platform linux/arm64 --output oci:out
       edgekit image build digits --output docker-archive:digits.tar --platform linux/amd64
+      edgekit image build digits-int8:1 --fpga ecp5-85f --push registry.example.com/digits-fpga:1
     """
     from edgekit.oci.reference import Reference
     from edgekit.packager.deliver import Output, host_platform, load, push_image, write
@@ -95,10 +107,13 @@ def build(
 
     began = time.monotonic()
     # everything the user typed is read before anything is done
+    if fpga and score:
+        raise click.UsageError("--fpga serves a package as it is: give no --score")
     if key:
-        from edgekit.oci.signing import read_private_key
+        from edgekit.oci.keys import open_signer
 
-        read_private_key(key)
+        with open_signer(key):
+            """It opens; it signs when the image is where it goes."""
         if not push_to:
             raise click.UsageError("--sign signs what is pushed: give --push too")
     target = Reference.parse(push_to) if push_to else None
@@ -110,6 +125,8 @@ def build(
     workspace = Workspace.find()
     registry = Registry.open(workspace)
     packaged, ref = _packaged(registry, model)
+    if fpga:
+        packaged = _with_package(registry, packaged, ref, fpga)
     store = image_store(workspace)
     with _telling() as tell:
         plan = plan_image(
@@ -147,6 +164,8 @@ def build(
         digest=built.digest,
         reference=where,
         platforms=[str(platform) for platform in built.platforms],
+        tags=labels(tags),
+        properties=labels(properties),
     )
     seconds = time.monotonic() - began
     _report(built, packaged, where, uploaded, seconds, as_json, pushed_to=target is not None)
@@ -248,7 +267,12 @@ def _record_again(digest: str, reference: str) -> None:
         return
     for record in registry.images(digest=digest)[:1]:
         registry.record_image(
-            model=record.model, digest=digest, reference=reference, platforms=record.platforms
+            model=record.model,
+            digest=digest,
+            reference=reference,
+            platforms=record.platforms,
+            tags=record.tags,
+            properties=record.properties,
         )
 
 
@@ -282,6 +306,19 @@ def _packaged(registry: "Registry", model: str) -> "tuple[PackagedModel, ModelRe
         (str(version.parent),) if version.parent else (),
     )
     return packaged, version.ref
+
+
+def _with_package(
+    registry: "Registry", model: "PackagedModel", ref: "ModelRef", board: str
+) -> "PackagedModel":
+    """The same version, as its FPGA package for a board."""
+    from dataclasses import replace
+
+    from edgekit.packager.fpga import package_for
+
+    record = package_for(registry, ref, board)
+    file = cache(lambda: registry.graph_file(record))
+    return replace(model, digest=record.digest, file=file, kind="npu")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from edgekit.cli.output import json_option
 @click.option("--address", help="Its own loopback address, 127.x.y.z.  [default: 127.0.0.1]")
 @click.option("--rest", help="URL of the hub's REST API, where that is not https://GATEWAY.")
 @click.option("--ca", help="PEM file with the hub's certificate authority.")
+@click.option("--policy", help="TOML file that says who must have signed what runs here.")
 @click.option("--engine", help="docker, process or auto.  [default: auto]")
 @click.option("--broker", help="mosquitto, edgekit or auto.  [default: auto]")
 @click.option("--broker-port", type=int, help="Port of the local MQTT broker.  [default: 1883]")

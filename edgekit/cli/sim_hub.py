@@ -33,6 +33,9 @@ from edgekit.cli.sim_hub_look import device, events, invoke, twin
     help="Keep the rates of a tier of the real service.",
 )
 @click.option(
+    "--file-notifications", is_flag=True, help="Tell the service side of files devices uploaded."
+)
+@click.option(
     "--routes",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="YAML file with the routing section to use from now on.",
@@ -65,6 +68,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
         https_port=options["https_port"],
         tier=options["tier"],
         storage=storage_of_environment(),
+        file_notifications=options["file_notifications"],
         routing=read_routes(options["routes"]) if options["routes"] else None,
     )
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)

@@ -18,6 +18,8 @@ from edgekit.oci.reference import Reference
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+# a document that takes longer has been held back: the timeouts are for each piece alone
+DOCUMENT_SECONDS = 300
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -236,12 +238,16 @@ def read_bounded(response: httpx.Response, limit: int, what: str) -> bytes:
 
     Raises:
         Corrupt: it is longer than `limit`.
+        Unreachable: it comes so slowly that it may never end.
     """
     data = bytearray()
-    for piece in response.iter_bytes(64 * 1024):
+    until = time.monotonic() + DOCUMENT_SECONDS
+    for piece in response.iter_bytes():
         data += piece
         if len(data) > limit:
             raise Corrupt(f"{what} is longer than {limit} bytes")
+        if time.monotonic() > until:
+            raise Unreachable(f"{what} is not there after {DOCUMENT_SECONDS} s", "try again later")
     return bytes(data)
 
 

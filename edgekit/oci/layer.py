@@ -23,7 +23,7 @@ from typing import BinaryIO, Literal, Protocol, cast
 import zstandard
 
 from edgekit.errors import Corrupt, OciError
-from edgekit.oci.blobs import CHUNK, Blobs
+from edgekit.oci.blobs import CHUNK, Blobs, BlobWriter
 from edgekit.oci.descriptor import LAYER, LAYER_GZIP, LAYER_ZSTD, Descriptor
 
 Compression = Literal["gzip", "zstd", "none"]
@@ -143,6 +143,42 @@ def write_layer(
             diff_id = hashing.digest
         descriptor = Descriptor(MEDIA_TYPES[compression], writer.digest, writer.size)
     return Layer(descriptor, diff_id)
+
+
+def compress(
+    content: Iterable[bytes],
+    blobs: Blobs,
+    layer: Descriptor,
+    compression: Compression,
+    level: int | None,
+) -> None:
+    """Write the blob of `layer` again, from the archive that is in it.
+
+    Args:
+        content: the archive, in pieces.
+        blobs: take the blob.
+        layer: what must come out.
+        compression: of the layer.
+        level: of the compression, as in `write_layer`.
+
+    Raises:
+        Corrupt: another blob came out; nothing is kept.
+    """
+    with blobs.writer(expected=layer.digest) as writer:
+        sink = writer if compression == "none" else _compressed(writer, compression, level)
+        for piece in content:
+            sink.write(piece)
+            if writer.size > layer.size:
+                raise Corrupt(f"what was to be {layer.digest} is longer than {layer.size} bytes")
+        if not isinstance(sink, BlobWriter):
+            sink.close()
+
+
+def compression_of(layer: Descriptor) -> Compression:
+    """How a layer is compressed, by its media type."""
+    if layer.media_type.endswith("gzip"):
+        return "gzip"
+    return "zstd" if layer.media_type.endswith("zstd") else "none"
 
 
 def _archive(entries: Iterable[Entry], sink: Sink) -> None:
@@ -346,6 +382,8 @@ __all__ = [
     "Layer",
     "PinnedFile",
     "ZipMember",
+    "compress",
+    "compression_of",
     "compressor_identity",
     "file_digest",
     "write_layer",

@@ -77,3 +77,13 @@ def stored_package(registry: Registry, text: str) -> tuple[Path, GraphRecord]:
             f"{ref} was compiled for {', '.join(boards)}", f"name one: {ref}@{boards[0]}"
         )
     return registry.graph_file(found[-1]), found[-1]
+
+
+def package_for(registry: Registry, ref: ModelRef, board: str) -> GraphRecord:
+    """The record of a version's package for a board, which is compiled where there is none.
+
+    Raises:
+        NotFound, FpgaError: as `package_fpga`.
+    """
+    known = registry.graphs(model=ref, board=board)
+    return known[-1] if known else package_fpga(registry, ref, board)[1]

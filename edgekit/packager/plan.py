@@ -35,6 +35,7 @@ from edgekit.packager.recipes import (
 )
 from edgekit.packager.store import Progress, Store
 from edgekit.packager.wheels import (
+    FPGA_REQUIREMENTS,
     REQUIREMENTS,
     WheelLayer,
     WheelLock,
@@ -134,9 +135,12 @@ def plan_image(
     """
     ordered = sorted(set(platforms))
     bases, target = _bases(base, ordered, store, update, progress)
-    lock = f"wheels-{target.python}{target.suffix}"
+    fpga = model.kind == "npu"
+    needed: Sequence[str] = FPGA_REQUIREMENTS if fpga else REQUIREMENTS
+    series = "wheels-fpga" if fpga else "wheels"
+    lock = f"{series}-{target.python}{target.suffix}"
     python, glibc = target.python, target.glibc
-    wheels = lock_wheels(lock, REQUIREMENTS, ordered, python, glibc, store, update, progress)
+    wheels = lock_wheels(lock, needed, ordered, python, glibc, store, update, progress)
     above: WheelLock | None = None
     if requirements is not None:
         asked = read_requirements(requirements)
@@ -144,7 +148,7 @@ def plan_image(
         above = lock_wheels(
             f"{lock}-app-{key}", asked, ordered, python, glibc, store, update, progress, wheels
         )
-    shared: list[Recipe] = [runtime_files()]
+    shared: list[Recipe] = [runtime_files(model.kind)]
     if score is not None:
         shared.append(app_files(score))
     shared.append(model_layer(model, store))
@@ -213,18 +217,20 @@ def module_settings(model: PackagedModel, environment: Mapping[str, str] | None 
         model: in the image.
         environment: of the base, which ours goes over.
     """
+    fpga = model.kind == "npu"
     return Settings(
         entrypoint=("/usr/bin/python3", "-m", "edgekit_runtime"),
-        command=("scorer",),
+        command=("fpga-scorer" if fpga else "scorer",),
         environment={
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             **(environment or {}),
             "PYTHONPATH": f"/{RUNTIME}:/opt/edgekit/lib",
             "EDGEKIT_MODEL": f"/{MODEL}",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **({"EDGEKIT_GRPC_PORT": "8081"} if fpga else {}),
         },
         user=f"{USER}:{USER}",
-        ports=("8080/tcp",),
+        ports=("8080/tcp", "8081/tcp") if fpga else ("8080/tcp",),
         labels={
             "org.opencontainers.image.title": model.name,
             "org.opencontainers.image.version": str(model.version),

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from edgekit.errors import ImageError
 from edgekit.oci.descriptor import canonical_json
@@ -24,6 +24,8 @@ _SAMPLES, _SAMPLE_LENGTH = 4, 128 * 1024
 RUNTIME = "opt/edgekit/runtime"
 APP = "opt/edgekit/app"
 MODEL = "opt/edgekit/model"
+# folders of edgekit_fpga that make packages and hardware, and run neither
+NOT_ON_A_DEVICE = ("compiler", "rtl", "simulate", "synthesis")
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,13 @@ class PackagedModel:
         name: of the model in the registry.
         version: from 1.
         digest: of the file, `sha256:...`.
-        file: the ONNX file, or what finds it when it is needed: a model that is in the cache as a
+        file: of the model, or what finds it when it is needed: a model that is in the cache as a
             layer is not read again.
         inputs: name, datatype and shape of each, as plain values.
         outputs: the same.
         parents: the versions it was made from, nearest first, as `NAME:VERSION`; for its papers
             only, the image does not depend on them.
+        kind: of the file: an ONNX model, or an FPGA package.
     """
 
     name: str
@@ -49,6 +52,7 @@ class PackagedModel:
     inputs: tuple[Mapping[str, Any], ...] = ()
     outputs: tuple[Mapping[str, Any], ...] = ()
     parents: tuple[str, ...] = ()
+    kind: Literal["onnx", "npu"] = "onnx"
 
     @property
     def reference(self) -> str:
@@ -57,7 +61,7 @@ class PackagedModel:
 
     @property
     def path(self) -> Path:
-        """Where the ONNX file is."""
+        """Where the file is."""
         return self.file if isinstance(self.file, Path) else self.file()
 
     def describe(self) -> bytes:
@@ -139,9 +143,10 @@ class ModelLayer:
         """Nothing to fetch."""
 
     def entries(self, _store: Store) -> list[Entry]:
-        """`model.onnx` and `model.json`; the file is checked to be the registered one."""
+        """The model and `model.json`; the file is checked to be the registered one."""
+        file = PinnedFile(self.model.path, self.model.digest)
         return [
-            Entry(f"{MODEL}/model.onnx", content=PinnedFile(self.model.path, self.model.digest)),
+            Entry(f"{MODEL}/model.{self.model.kind}", content=file),
             Entry(f"{MODEL}/model.json", content=self.model.describe()),
         ]
 
@@ -169,13 +174,21 @@ def compresses(path: Path) -> bool:
     return small < whole * (1 - MODEL_SAVING)
 
 
-def runtime_files() -> Files:
-    """The files of `edgekit_runtime` as it is installed here."""
-    spec = importlib.util.find_spec("edgekit_runtime")
+def runtime_files(kind: Literal["onnx", "npu"] = "onnx") -> Files:
+    """The files of `edgekit_runtime` as it is installed here, with the driver of FPGA packages."""
+    files = _installed("edgekit_runtime")
+    if kind == "npu":
+        files += _installed("edgekit_fpga", without=NOT_ON_A_DEVICE)
+    return Files("runtime", files)
+
+
+def _installed(name: str, without: tuple[str, ...] = ()) -> tuple[tuple[str, Path, str], ...]:
+    spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise ImageError("edgekit_runtime is not installed here", "install edgekit again")
+        raise ImageError(f"{name} is not installed here", "install edgekit again")
     folder = Path(next(iter(spec.submodule_search_locations)))
-    return Files("runtime", _tree(folder, f"{RUNTIME}/edgekit_runtime"))
+    found = _tree(folder, f"{RUNTIME}/{name}")
+    return tuple(each for each in found if each[1].relative_to(folder).parts[0] not in without)
 
 
 def app_files(score: Path) -> Files:

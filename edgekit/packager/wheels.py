@@ -36,6 +36,12 @@ REQUIREMENTS = (
     "prometheus-client>=0.20",
     "uvloop>=0.20",
 )
+# Of an image that serves FPGA packages: gRPC instead of ONNX Runtime.
+FPGA_REQUIREMENTS = (
+    *(each for each in REQUIREMENTS if not each.startswith("onnxruntime")),
+    "grpcio>=1.66",
+    "protobuf>=4.25",
+)
 # Declared by onnxruntime for its tools; inference imports none of them.
 NOT_NEEDED = frozenset(
     {"coloredlogs", "flatbuffers", "humanfriendly", "mpmath", "protobuf", "sympy"}
@@ -158,6 +164,7 @@ def _resolve(
 ) -> WheelLock:
     links = pure_wheels(store)
     asked = [each for each in requirements if not each.startswith("#")]
+    unasked = NOT_NEEDED - {re.split(r"[<>=!~\[; ]", each)[0] for each in asked}
 
     def one(platform: str) -> tuple[Wheel, ...]:
         below = under.platforms.get(platform, ()) if under else ()
@@ -169,7 +176,7 @@ def _resolve(
             options += ["--constraint", str(fixed), *asked]
             _pip(options, Path(folder), f"wheels for {platform}")
             found = [_take(path, store) for path in sorted(Path(folder).glob("*.whl"))]
-        dropped = names if under else NOT_NEEDED
+        dropped = names if under else unasked
         kept = tuple(sorted(wheel for wheel in found if wheel.name not in dropped))
         if progress:
             progress(f"wheels for {platform}", sum(wheel.size for wheel in kept), 0)

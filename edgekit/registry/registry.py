@@ -7,15 +7,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from edgekit.errors import Conflict, InUse, NotFound, RegistryError
-from edgekit.registry import aliases, artefacts, uses, versions
+from edgekit.registry import aliases, artefacts, deployments, uses, versions
+from edgekit.registry.artefacts import ArtefactQuery
 from edgekit.registry.blobs import BlobStore, Incoming
 from edgekit.registry.copies import copy_files, local_model
 from edgekit.registry.database import Database
 from edgekit.registry.garbage import GRACE, Collected, collect
 from edgekit.registry.records import (
+    Carried,
+    DeploymentRecord,
     GraphRecord,
     ImageRecord,
     Labels,
@@ -217,7 +218,10 @@ class Registry:
             gone = versions.load(connection, version_id)
             users = uses.users(connection, version_id)
             if users:
-                raise InUse(f"{gone.ref} is used by {', '.join(users)}", hint="delete these first")
+                raise InUse(
+                    f"{gone.ref} is used by {', '.join(users)}",
+                    hint=f"free it of these first: edgekit model show {gone.ref}",
+                )
             versions.set_deleted(connection, version_id, datetime.now(UTC))
         return gone
 
@@ -341,7 +345,7 @@ class Registry:
         """
         check_digest(digest)
         with self._database.writing(alone=True) as connection:
-            image_id = artefacts.insert_image(
+            artefacts.insert_image(
                 connection,
                 versions.find_id(connection, model),
                 digest=digest,
@@ -350,27 +354,43 @@ class Registry:
                 tags=check_labels("tag", tags),
                 properties=check_labels("property", properties),
             )
-            (recorded,) = artefacts.search_images(connection, image_id=image_id)
-        return recorded
+            recorded = artefacts.search_images(connection, ArtefactQuery(digest=digest))
+        return next(image for image in recorded if image.reference == reference)
 
     def images(
         self,
+        query: ArtefactQuery | None = None,
         *,
         model: ModelRef | None = None,
         digest: str | None = None,
-        tags: Mapping[str, str | None] | None = None,
     ) -> list[ImageRecord]:
         """The images that fit, the oldest first.
 
         Args:
+            query: what to look for; where there is none, `model` and `digest` are all of it.
             model: made from this version, or from any of the model's where none is named.
             digest: with this digest.
-            tags: with these tags; None stands for any value.
         """
+        wanted = query or ArtefactQuery(model=model, digest=digest)
         with self._database.reading() as connection:
-            return artefacts.search_images(
-                connection, model=model and _exact(connection, model), digest=digest, tags=tags
-            )
+            return artefacts.search_images(connection, wanted)
+
+    def tag_artefact(
+        self, digest: str, tags: Mapping[str, str | None]
+    ) -> list[ImageRecord] | list[GraphRecord]:
+        """Set tags of an image or an FPGA package; one set to None is removed, others stay.
+
+        Returns:
+            Its records: an image has one for each place where it is.
+
+        Raises:
+            NotFound: neither has this digest.
+            RegistryError: the digest or a tag is not well formed.
+        """
+        check_digest(digest)
+        check_labels("tag", {key: value or "" for key, value in tags.items()})
+        with self._database.writing() as connection:
+            return artefacts.tag_artefact(connection, digest, tags)
 
     def delete_image(self, digest: str, reference: str | None = None) -> None:
         """Forget an image, under one of its references or all; the image itself stays.
@@ -389,6 +409,8 @@ class Registry:
         board: str,
         cycles: int,
         proof: Mapping[str, Any],
+        tags: Labels = _NO_LABELS,
+        properties: Labels = _NO_LABELS,
     ) -> GraphRecord:
         """Store an FPGA package and record what it was made from.
 
@@ -398,11 +420,14 @@ class Registry:
             board: it was compiled for.
             cycles: estimated clock cycles for one input.
             proof: the compiler's summary of what it proved, as plain data.
+            tags: can be changed later.
+            properties: cannot.
 
         Raises:
             NotFound: there is no such version.
-            RegistryError: storing failed.
+            RegistryError: a tag or property is not well formed, or storing failed.
         """
+        wanted_tags, fixed = check_labels("tag", tags), check_labels("property", properties)
         if not path.is_file():
             raise RegistryError(f"there is no file {path}")
         with self._blobs.intake() as intake:
@@ -418,8 +443,10 @@ class Registry:
                 board=board,
                 cycles=cycles,
                 proof=proof,
+                tags=wanted_tags,
+                properties=fixed,
             )
-            (recorded,) = artefacts.search_graphs(connection, digest=incoming.digest)
+            (recorded,) = artefacts.search_graphs(connection, ArtefactQuery(digest=incoming.digest))
         return recorded
 
     def record_profile(self, model: ModelRef, measured: Mapping[str, Any]) -> None:
@@ -432,23 +459,28 @@ class Registry:
             version_id = versions.find_id(connection, model)
             artefacts.insert_profile(connection, version_id, measured)
 
-    def profiles(self, model: ModelRef) -> list[ProfileRecord]:
-        """The profiles of a version (of all of a model's, where none is named), oldest first."""
+    def profiles(self, model: ModelRef | None = None) -> list[ProfileRecord]:
+        """The profiles of a version, of all of a model's, or of all models, the oldest first."""
         with self._database.reading() as connection:
-            return artefacts.search_profiles(connection, _exact(connection, model))
+            return artefacts.search_profiles(connection, model)
 
     def graphs(
         self,
+        query: ArtefactQuery | None = None,
         *,
         model: ModelRef | None = None,
         board: str | None = None,
-        digest: str | None = None,
     ) -> list[GraphRecord]:
-        """The FPGA packages that fit, the oldest first."""
+        """The FPGA packages that fit, the oldest first.
+
+        Args:
+            query: what to look for; where there is none, `model` and `board` are all of it.
+            model: made from this version, or from any of the model's where none is named.
+            board: compiled for it.
+        """
+        wanted = query or ArtefactQuery(model=model, board=board)
         with self._database.reading() as connection:
-            return artefacts.search_graphs(
-                connection, model=model and _exact(connection, model), board=board, digest=digest
-            )
+            return artefacts.search_graphs(connection, wanted)
 
     def graph_file(self, graph: GraphRecord | str) -> Path:
         """A local file with an FPGA package, verified against its digest on this very call.
@@ -466,9 +498,30 @@ class Registry:
 
         Raises:
             NotFound: no such package is recorded.
+            RegistryError: the digest is not well formed.
         """
+        check_digest(digest)
         with self._database.writing() as connection:
             artefacts.delete_graph(connection, digest)
+
+    def note_deployments(self, hub: str, carried: Mapping[str, Carried]) -> None:
+        """Record what the deployments of a hub carry now; what they carried is remembered.
+
+        Args:
+            hub: its host name.
+            carried: all deployments that it has, by name.
+        """
+        with self._database.writing(alone=True) as connection:
+            deployments.note(connection, hub, carried)
+
+    def deployments(self, model: ModelRef) -> list[DeploymentRecord]:
+        """The deployments that carry a version, or carried it, the oldest first.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        with self._database.reading() as connection:
+            return deployments.search(connection, versions.find_id(connection, model))
 
     def _hold_stored(self, *stored: Incoming) -> None:
         """Make sure, now that garbage collection is locked out, that it has taken no file."""
@@ -478,10 +531,3 @@ class Registry:
                     f"the file {incoming.digest} was collected while it was registered",
                     hint="try again",
                 )
-
-
-def _exact(connection: sa.Connection, model: ModelRef) -> ModelRef:
-    """The version an alias stands for; other references as they are."""
-    if model.alias is None:
-        return model
-    return versions.load(connection, versions.find_id(connection, model)).ref

@@ -4,8 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from edgekit_fpga import isa
-from edgekit_fpga.boards import Array, Board
+from edgekit_fpga.boards import COMPACT, Array, Board
 
+# how often the compact core takes a result with a residual add, and one of MUL
+ADD_CYCLES, MULTIPLY_CYCLES = 60, 26
+# of its latency, what results that are no sums are spared
+REQUANTIZER_LATENCY = 20
 # fetching and decoding the next instruction: a layer never takes less
 FETCH_CYCLES = 36
 
@@ -22,6 +26,8 @@ def cycles(instruction: isa.Instruction, array: Array) -> int:
     if isinstance(instruction, isa.End):
         return 0
     assert isinstance(instruction, isa.Layer)
+    if array.core == COMPACT:
+        return _compact(instruction, array)
     work = _work(instruction, array)
     if instruction.pool:
         work += instruction.out_granules
@@ -56,7 +62,7 @@ def _work(layer: isa.Layer, array: Array) -> int:
         array.output_lanes // array.requantizers if requantized else 0,
         array.output_lanes // array.lookups * (layer.table + layer.add),
     )
-    tile = max(layer.steps * array.weight_cycles, post)
+    tile = max(layer.steps, post)
     if isinstance(layer, isa.Conv):
         return pixels * tiles * tile
     if isinstance(layer, isa.Pack):
@@ -82,3 +88,49 @@ def _windowed(layer: isa.Layer, array: Array, tile: int) -> int:
     return sum(
         layer.out_height * max(layer.out_width * tiles * tile, columns * column) for tiles in groups
     )
+
+
+def _compact(layer: isa.Layer, array: Array) -> int:
+    """A layer on the compact core, where nothing of the next one happens meanwhile."""
+    depthwise = isinstance(layer, isa.Depthwise | isa.MaxPool)
+    elementwise = isinstance(layer, isa.Map | isa.Multiply)
+    taps = layer.kernel_height * layer.kernel_width
+    beats = 1 if elementwise else taps if depthwise else layer.steps
+    second = MULTIPLY_CYCLES if isinstance(layer, isa.Multiply) else ADD_CYCLES * layer.add
+    beats = max(beats, array.requantizer_cycles, second)
+    pixels, tiles = layer.out_height * layer.out_width, layer.out_granules
+    block = 4 if depthwise or elementwise else tiles
+    whole, rest = divmod(tiles, block)
+    fill = _fill(layer, array)
+    work = sum(
+        pixels * max(count * beats, fill + count) for count in [block] * whole + [rest] * (rest > 0)
+    )
+    latency = array.latency
+    if isinstance(layer, isa.MaxPool | isa.Map):
+        latency -= REQUANTIZER_LATENCY
+    return _preparation(layer) + fill + work + latency
+
+
+def _fill(layer: isa.Layer, array: Array) -> int:
+    """Cycles to read what a pixel of the result needs: words where all are aligned, else bytes."""
+    if isinstance(layer, isa.Pack):
+        return layer.kernel_height * layer.kernel_width * layer.channels + 2
+    lanes = array.reduction_lanes
+    words = 1
+    if not isinstance(layer, isa.Map | isa.Multiply):
+        words = layer.kernel_height * layer.kernel_width
+    if isinstance(layer, isa.Conv):
+        words *= ceil_div(layer.in_granules, lanes)
+    aligned = not (layer.in_base % lanes or layer.in_row % lanes or layer.in_pixel % lanes)
+    return words * (1 if aligned else lanes) + 2
+
+
+def _preparation(layer: isa.Layer) -> int:
+    """Cycles of the repeated additions that make a layer's address steps."""
+    strides = 2
+    if not isinstance(layer, isa.Multiply):
+        strides = layer.stride_height + layer.stride_width
+    channels = layer.channels if isinstance(layer, isa.Pack) else 0
+    dilations = layer.dilation_height + layer.dilation_width
+    pads = abs(layer.pad_top) + abs(layer.pad_left)
+    return strides + dilations + pads + 2 * channels + layer.kernel_height

@@ -8,6 +8,10 @@ from typing import Any
 
 from edgekit_fpga.errors import BoardError
 
+# the cores there are, by the names of their modules in RTL
+COMPACT = "npu_compact"
+CORES = ("npu", COMPACT)
+
 
 @dataclass(frozen=True)
 class Array:
@@ -20,11 +24,14 @@ class Array:
     lookups: int
     patch_bytes: int
     window_taps: int
-    weight_cycles: int
     latency: int
+    core: str = "npu"
+    requantizer_cycles: int = 1
 
     def __post_init__(self) -> None:
         _positive(self)
+        if self.core not in CORES:
+            raise BoardError(f"array: core is {self.core!r}, not one of {', '.join(CORES)}")
         lanes = self.output_lanes
         if self.reduction_lanes % lanes:
             raise BoardError("array: reduction_lanes is not a multiple of output_lanes")
@@ -35,6 +42,11 @@ class Array:
             raise BoardError("array: banks is not a power of two")
         if self.patch_bytes % self.reduction_lanes:
             raise BoardError("array: patch_bytes is not a multiple of reduction_lanes")
+
+    @property
+    def pools(self) -> bool:
+        """Whether the core sums all pixels of a layer's result beside the layer."""
+        return self.core != COMPACT
 
     @property
     def macs(self) -> int:
@@ -81,13 +93,17 @@ class Part:
         device: nextpnr's option for the die: `85k`, `up5k`.
         package: its case, by nextpnr's name.
         speed: its speed grade; empty where the family has none.
-        pins: port of the board's top module -> site.
+        oscillator_mhz: the clock that comes in from outside.
+        baud: bits a second on the serial line to the host.
+        pins: port of the board's top module -> site. The clock's has a name with `clk` in it.
         resources: kind of cell, by nextpnr's name -> how many the part has.
     """
 
     device: str
     package: str
     speed: str
+    oscillator_mhz: int
+    baud: int
     pins: Mapping[str, str]
     resources: Mapping[str, int]
 
@@ -171,5 +187,7 @@ def _read(name: str) -> dict[str, Any]:
 def _positive(numbers: Array | Memory) -> None:
     for field in fields(numbers):
         value = getattr(numbers, field.name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if field.name != "core" and (
+            not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ):
             raise BoardError(f"{field.name} is {value!r}, not a positive whole number")

@@ -38,7 +38,7 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
         ("pools", lambda graph: passes.split_pools(graph, board.array.window_taps)),
         ("views", lambda graph: lay_out(graph, board.array.output_lanes)),
         ("order", passes.order),
-        ("fuse", passes.fuse),
+        ("fuse", lambda graph: passes.fuse(graph, pools=board.array.pools)),
     )
 
 

@@ -68,13 +68,13 @@ def order(graph: ir.Graph) -> ir.Graph:
     return graph.with_layers(tuple(layers))
 
 
-def fuse(graph: ir.Graph) -> ir.Graph:
-    """Tables, adds and global averages join the layer that makes their operand."""
+def fuse(graph: ir.Graph, *, pools: bool = True) -> ir.Graph:
+    """Tables, adds and, with `pools`, global averages join the layer that makes their operand."""
     layers = list(graph.layers)
     position = 0
     while position < len(layers):
         layer = layers[position]
-        joined = _joined(graph.with_layers(tuple(layers)), layer)
+        joined = _joined(graph.with_layers(tuple(layers)), layer, pools=pools)
         if joined is None:
             position += 1
         else:
@@ -84,13 +84,13 @@ def fuse(graph: ir.Graph) -> ir.Graph:
     return graph.with_layers(tuple(layers))
 
 
-def _joined(graph: ir.Graph, layer: ir.Layer) -> tuple[ir.Layer, ir.Layer] | None:
+def _joined(graph: ir.Graph, layer: ir.Layer, *, pools: bool) -> tuple[ir.Layer, ir.Layer] | None:
     if isinstance(layer, ir.Copy) and layer.plain:
         if layer.post.lookup:
             return _join_lookup(graph, layer, layer.post.lookup)
         if layer.post.residual:
             return _join_add(graph, layer, layer.post.residual)
-    if isinstance(layer, ir.Conv) and is_global_average(graph, layer):
+    if pools and isinstance(layer, ir.Conv) and is_global_average(graph, layer):
         host = _host(graph, layer.input)
         if isinstance(host, ir.Conv) and host.post.pool is None:
             pixels = layer.window.taps

@@ -4,7 +4,8 @@
         outputs = driver.run(read_package("digits.npu"), {"image": images}).outputs
 
 `interpreter` is the numpy interpreter, `rtl` the NPU's Verilog under Verilator (built once for each
-board, which takes a C++ compiler, make and `edgekit[fpga]`).
+board, which takes a C++ compiler, make and `edgekit[fpga]`), `board` an NPU on a serial link. The
+last two are driven through the same registers and streams.
 """
 
 import threading
@@ -42,7 +43,7 @@ __all__ = [
     "read_package",
 ]
 
-BACKENDS = ("interpreter", "rtl")
+BACKENDS = ("interpreter", "rtl", "board")
 
 Array = NDArray[Any]
 Int8 = NDArray[np.int8]
@@ -111,11 +112,16 @@ class Driver:
         self.close()
 
 
-def open_driver(backend: str = "interpreter") -> Driver:
+def open_driver(backend: str = "interpreter", device: str = "", baud: int = 0) -> Driver:
     """A driver on one of `BACKENDS`; simulators are built and links opened when first needed.
 
+    Args:
+        backend: its name.
+        device: of a board, its serial device, as in `/dev/ttyUSB0`.
+        baud: of that device; 0 for 2,000,000.
+
     Raises:
-        DeviceError: no such backend.
+        DeviceError: no such backend, or a board without a device.
     """
     if backend == "interpreter":
         return Driver(Interpreter())
@@ -123,4 +129,10 @@ def open_driver(backend: str = "interpreter") -> Driver:
         from edgekit_fpga.driver.simulated import SimulatedPort
 
         return Driver(Hardware("rtl", SimulatedPort.start))
-    raise DeviceError(f"no backend is called {backend!r}", f"use one of {', '.join(BACKENDS)}")
+    if backend != "board":
+        raise DeviceError(f"no backend is called {backend!r}", f"use one of {', '.join(BACKENDS)}")
+    if not device:
+        raise DeviceError("a board is reached by its serial device", "name it, as in /dev/ttyUSB0")
+    from edgekit_fpga.driver.serial import SerialPort
+
+    return Driver(Hardware("board", lambda _board: SerialPort.open(device, baud)))

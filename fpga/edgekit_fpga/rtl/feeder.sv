@@ -76,7 +76,7 @@ module feeder #(
       .reset(reset || start),
       .instruction,
       .grouped,
-      .push(is_window && operand_valid && window_ready),
+      .push(is_window && operand_valid),
       .rows(operand_rows),
       .first_group(operand_first_group),
       .last(operand_last),
@@ -110,18 +110,15 @@ module feeder #(
   );
 
   // ---- beats
-  logic [15:0] step, tile, block, pause, steps;
+  // `..._last` come from registers that look one step ahead; `..._end` are fixed for the layer.
+  logic [15:0] step, tile, block, pause, steps_end, tiles_end;
   logic [23:0] weight, block_weight;
-  logic step_last, tile_last, fire, available, needs_residual;
+  logic step_last, tile_last, fire, available, needs_residual, paused, single;
+  logic block_single, next_block_single;  // that block has one tile
   always_comb begin
-    steps     = is_max || is_map || is_mul ? 16'd1 : instruction.steps;
-    step_last = step + 1'b1 == steps;
-    tile_last = tile + 1'b1 == instruction.out_granules
-             || (is_window && tile + 1'b1 == block + 16'(N));
-    needs_residual = is_mul || instruction.add_flag;
     available = is_window ? window_valid : is_pack ? patch_valid : operand_valid;
     fire      = available
-             && (!step_last || (pause == 0 && (!needs_residual || residual_valid)));
+             && (!step_last || (!paused && (!needs_residual || residual_valid)));
     residual_claim = fire && step_last && needs_residual;
     residual_pop   = residual_claim && is_mul;
     pixel_done     = fire && step_last && tile_last;
@@ -129,29 +126,54 @@ module feeder #(
                   && (is_window ? window_ready : is_pack ? patch_ready : fire);
     weight_address = weight;
   end
+  logic start_1, start_2;
   always_ff @(posedge clk) begin
-    if (start) begin
+    start_1        <= start;
+    start_2        <= start_1;
+    needs_residual <= is_mul || instruction.add_flag;
+    single         <= is_max || is_map || is_mul || instruction.steps == 16'd1;
+    steps_end      <= instruction.steps - 16'd1;
+    tiles_end      <= instruction.out_granules - 16'd1;
+    block_single      <= block == tiles_end || (is_window && N == 1);
+    next_block_single <= block + 16'(N) == tiles_end || N == 1;
+    if (start_2) begin
       step         <= '0;
       tile         <= '0;
       block        <= '0;
       pause        <= '0;
+      paused       <= 1'b0;
+      step_last    <= single;
+      tile_last    <= tiles_end == 0 || (is_window && N == 1);
       weight       <= instruction.weights;
       block_weight <= instruction.weights;
     end else begin
-      if (fire && step_last) pause <= setup.post - 1'b1;
-      else if (pause != 0) pause <= pause - 1'b1;
-      if (fire) begin
-        step   <= step_last ? '0 : step + 1'b1;
-        weight <= weight + 1'b1;
+      if (fire && step_last) begin
+        pause  <= setup.post - 1'b1;
+        paused <= setup.post > 16'd1;
+      end else if (paused) begin
+        pause  <= pause - 1'b1;
+        paused <= pause != 16'd1;
       end
-      if (fire && step_last) tile <= tile + 1'b1;
+      if (fire) begin
+        step      <= step_last ? '0 : step + 1'b1;
+        step_last <= single || (!step_last && step + 2'd1 == steps_end);
+        weight    <= weight + 1'b1;
+      end
+      if (fire && step_last) begin
+        tile      <= tile + 1'b1;
+        tile_last <= tile + 2'd1 == tiles_end
+                  || (is_window && tile + 2'd1 == block + 16'(N - 1));
+      end
       if (pixel_done) begin
         // the next pixel begins with the block's first tile again
-        tile   <= block;
-        weight <= block_weight;
+        tile      <= block;
+        tile_last <= block_single;
+        weight    <= block_weight;
         if (is_window && window_ends_block) begin
           block        <= block + 16'(N);
           tile         <= block + 16'(N);
+          tile_last    <= next_block_single;
+          block_single <= next_block_single;
           block_weight <= weight + 1'b1;
           weight       <= weight + 1'b1;
         end

@@ -1,5 +1,9 @@
 // A memory with one write port and one read port, both synchronous; read data lasts until the next
-// read. A read of the word being written in the same cycle returns the old one.
+// read. What a read gives of the word being written in the same cycle is undefined, so that no
+// logic is spent on it.
+//
+// Where DEPTH is no power of two the words beyond the largest one below it are a memory of their
+// own: 2,560 words are 2,048 and 512, which need one multiplexer of two behind them and not of five.
 //
 // Latency of a read: 1 cycle.
 module memory #(
@@ -14,11 +18,44 @@ module memory #(
     input  logic [ BITS-1:0] read_address,
     output logic [WIDTH-1:0] read_data
 );
-  // nobody reads a word in the cycle it is written: no logic is spent on that case
-  (* no_rw_check *)
-  logic [WIDTH-1:0] cells[DEPTH];
-  always_ff @(posedge clk) begin
-    if (write) cells[write_address] <= write_data;
-    read_data <= cells[read_address];
-  end
+  generate
+    if (DEPTH == 1 << BITS || DEPTH == 1) begin : g_whole
+      (* no_rw_check *)
+      logic [WIDTH-1:0] cells[DEPTH];
+      always_ff @(posedge clk) begin
+        if (write) cells[write_address] <= write_data;
+        read_data <= cells[read_address];
+      end
+    end else begin : g_parts
+      localparam int LOW = 1 << (BITS - 1);
+      localparam int REST = DEPTH - LOW;
+      localparam int REST_BITS = REST > 1 ? $clog2(REST) : 1;
+      logic in_rest;
+      logic [WIDTH-1:0] low_data, rest_data;
+      memory #(
+          .WIDTH(WIDTH),
+          .DEPTH(LOW)
+      ) low (
+          .clk,
+          .write(write && !write_address[BITS-1]),
+          .write_address(write_address[BITS-2:0]),
+          .write_data,
+          .read_address(read_address[BITS-2:0]),
+          .read_data(low_data)
+      );
+      memory #(
+          .WIDTH(WIDTH),
+          .DEPTH(REST)
+      ) rest (
+          .clk,
+          .write(write && write_address[BITS-1]),
+          .write_address(REST_BITS'(write_address)),
+          .write_data,
+          .read_address(REST_BITS'(read_address)),
+          .read_data(rest_data)
+      );
+      always_ff @(posedge clk) in_rest <= read_address[BITS-1];
+      assign read_data = in_rest ? rest_data : low_data;
+    end
+  endgenerate
 endmodule

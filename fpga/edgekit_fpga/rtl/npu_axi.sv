@@ -21,7 +21,8 @@
 //
 // Accesses to other addresses, and writes to registers that only tell, answer SLVERR; writes take
 // whole words, `wstrb` must be all ones. While the NPU is busy the stream in belongs to its LOADs,
-// and writes to CONTROL, TARGET_ADDRESS and READ_COUNT answer SLVERR and do nothing.
+// and writes to CONTROL, TARGET_ADDRESS and READ_COUNT answer SLVERR and do nothing. `busy` is for
+// an interrupt or a lamp.
 module npu_axi #(
     parameter int I = 16,
     parameter int O = 8,
@@ -66,7 +67,8 @@ module npu_axi #(
     output logic [31:0] m_axis_tdata,
     output logic        m_axis_tvalid,
     input  logic        m_axis_tready,
-    output logic        m_axis_tlast
+    output logic        m_axis_tlast,
+    output logic        busy
 );
   localparam logic [31:0] ID = 32'h4e505531;
   localparam logic [31:0] VERSION = 32'd1;
@@ -74,7 +76,7 @@ module npu_axi #(
   localparam logic [5:0] CONTROL = 6'h09, STATUS = 6'h0a, CYCLES = 6'h0b, TARGET = 6'h0c,
       TARGET_ADDRESS = 6'h0d, READ_ADDRESS = 6'h0e, READ_COUNT = 6'h0f;
 
-  logic reset, start, busy, error, reading, target_set, read, layer_start;
+  logic reset, start, error, reading, target_set, read, layer_start;
   logic [31:0] cycles, target_address, read_address;
   logic [23:0] read_count;
   logic [15:0] layer;

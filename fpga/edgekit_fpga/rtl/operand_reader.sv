@@ -5,7 +5,7 @@
 // for what is under way. Where both want the same bank the operand goes first, unless the residual
 // queue runs dry.
 //
-// Latency: 5 cycles from request to the queue's output; one request of each kind a cycle.
+// Latency: 5 cycles from a walker's request to the queue's output; one request of each kind a cycle.
 module operand_reader #(
     parameter int I = 16,
     parameter int O = 8,
@@ -51,7 +51,7 @@ module operand_reader #(
   // ---- requests
   logic operand_request, operand_ready, grouped, first_group, first_chunk, last, last_of_block;
   logic [BANK_BITS-1:0] bank;
-  logic [23:0] row, column, x;
+  logic [23:0] granule, x;
   logic [17:0] y;
   operand_walker #(
       .I(I),
@@ -67,8 +67,7 @@ module operand_reader #(
       .valid(operand_request),
       .grouped,
       .bank,
-      .row,
-      .column,
+      .granule,
       .y,
       .x,
       .first_group,
@@ -138,7 +137,7 @@ module operand_reader #(
   always_comb begin
     for (int b = 0; b < B; b++) begin
       // rows that wrapped around to the first banks lie one row further on
-      address[b] = row + column
+      address[b] = granule
           + (grouped && b < int'(bank) ? {8'b0, instruction.in_row} : 24'd0);
       if (residual_ready && b == int'(residual_bank)) address[b] = residual_granule;
       if (host_read) address[b] = host_granule;

@@ -2,7 +2,8 @@
 // borders. Two copies: one that rows are placed into, one that is being used.
 //
 // A row's I bytes are rotated so that each comes to stand in the lane of its place in the patch;
-// then every byte of the patch takes it from the row it lies in, if that is there.
+// then every byte of the patch takes it from the row it lies in, if that is there. Places are
+// smaller than 2^16.
 //
 // Handshake: a group of rows is taken where `push` meets `ready`; `valid` stands until `done`, and
 // in that cycle the next patch moves in if it is complete.
@@ -29,66 +30,87 @@ module patch #(
     input  logic                   done
 );
 
-  logic take, placed, placed_last, place, full, move;
+  // The stages before the patch hold a group each and move together.
+  logic move, place, full;
+  logic [3:1] held, held_last;
   assign move  = full && (!valid || done);
-  assign place = placed && (!full || move);
-  assign ready = !placed || place;
-  assign take  = push && ready;
-
-  // The current group: the place of its first row in the patch, that row's number in the kernel,
-  // and where the chunk's lane 0 stands, counted from the row's place.
-  logic [15:0] group_place, group_row, group_place_now, group_row_now;
-  logic signed [15:0] lane_zero, lane_zero_now;
-  always_comb begin
-    group_place_now = group_place;
-    group_row_now   = group_row;
-    lane_zero_now   = lane_zero + 16'(I);
-    if (first_chunk) begin
-      group_place_now = first_group ? '0 : group_place + 16'(B) * setup.segment;
-      group_row_now   = first_group ? '0 : group_row + 16'(B);
-      lane_zero_now   = -$signed(16'(offset));
+  assign place = held[3] && (!full || move);
+  assign ready = !held[3] || place;
+  always_ff @(posedge clk) begin
+    if (ready) begin
+      held      <= {held[2:1], push};
+      held_last <= {held_last[2:1], last};
     end
+    if (reset) held <= '0;
   end
 
-  // Stage 1: rotate, and say which bytes of the patch each row has.
-  logic [B-1:0][I*8-1:0] rotated;
-  logic [B-1:0][15:0] from, upto;
-  always_ff @(posedge clk) begin
-    if (take) begin
-      group_place <= group_place_now;
-      group_row   <= group_row_now;
-      lane_zero   <= lane_zero_now;
-      placed_last <= last;
+  // Stage 1: the group. Where its first row begins in the patch, that row's number in the kernel,
+  // and where the chunk's lane 0 stands, counted from a row's beginning.
+  logic [B-1:0][I*8-1:0] rows_1, rows_2;
+  logic [15:0] group_place, group_row;
+  logic signed [15:0] lane_zero;
+  always_ff @(posedge clk)
+    if (ready && push) begin
+      rows_1 <= rows;
+      if (first_chunk) begin
+        group_place <= first_group ? '0 : group_place + 16'(B) * setup.segment;
+        group_row   <= first_group ? '0 : group_row + 16'(B);
+        lane_zero   <= -$signed(16'(offset));
+      end else lane_zero <= lane_zero + 16'(I);
+    end
+
+  // Stage 2: of each row, where its lane 0 and which bytes of the patch it has.
+  logic [B-1:0][15:0] rotation, from, upto;
+  always_ff @(posedge clk)
+    if (ready) begin
+      rows_2 <= rows_1;
       for (int k = 0; k < B; k++) begin
-        logic [15:0] start, rotation, lane_end;
-        start    = group_place_now + 16'(k) * setup.segment;
-        rotation = start + lane_zero_now;
-        lane_end = lane_zero_now + 16'(I);
-        for (int i = 0; i < I; i++)
-          rotated[k][i*8+:8] <= rows[k][((16'(i)-rotation)&16'(I-1))*8+:8];
-        from[k] <= lane_zero_now[15] ? start : rotation;
-        upto[k] <= group_row_now + 16'(k) >= instruction.kernel_height ? 16'd0
-                 : start + (lane_end < setup.segment ? lane_end : setup.segment);
+        logic [15:0] start, lane_end;
+        start    = k == 0 ? group_place : start + setup.segment;
+        lane_end = lane_zero + 16'(I);
+        rotation[k] <= start + lane_zero;
+        from[k]     <= lane_zero[15] ? start : start + lane_zero;
+        upto[k]     <= group_row + 16'(k) >= instruction.kernel_height ? 16'd0
+                     : start + (lane_end < setup.segment ? lane_end : setup.segment);
       end
     end
-    if (reset) placed <= 1'b0;
-    else placed <= take || (placed && !place);
-  end
 
-  // Stage 2: into place.
+  // Stage 3: every byte in the lane of its place; one bit a byte of the patch for what the row has.
+  logic [B-1:0][I*8-1:0] rotated;
+  logic [B-1:0][P-1:0] has;
+  always_ff @(posedge clk)
+    if (ready)
+      for (int k = 0; k < B; k++) begin
+        for (int i = 0; i < I; i++)
+          rotated[k][i*8+:8] <= rows_2[k][((16'(i)-rotation[k])&16'(I-1))*8+:8];
+        has[k] <= below(upto[k]) & ~below(from[k]);
+      end
+
+  // Which bytes of the patch lie below `place`.
+  function automatic logic [P-1:0] below(logic [15:0] place);
+    logic [(P+7)/8-1:0] past, here;
+    logic [7:0] low;
+    for (int h = 0; h < (P + 7) / 8; h++) begin
+      past[h] = place[15:3] > 13'(h);
+      here[h] = place[15:3] == 13'(h);
+    end
+    for (int l = 0; l < 8; l++) low[l] = place[2:0] > 3'(l);
+    for (int p = 0; p < P; p++) below[p] = past[p/8] || (here[p/8] && low[p%8]);
+  endfunction
+
+  // Into place.
   logic [P*8-1:0] filling;
   always_ff @(posedge clk) begin
     if (place)
       for (int p = 0; p < P; p++)
         for (int k = 0; k < B; k++)
-          if (16'(p) >= from[k] && 16'(p) < upto[k])
-            filling[p*8+:8] <= rotated[k][(p%I)*8+:8];
+          if (has[k][p]) filling[p*8+:8] <= rotated[k][(p%I)*8+:8];
     if (move) bytes <= filling;
     if (reset) begin
       full  <= 1'b0;
       valid <= 1'b0;
     end else begin
-      full  <= (place && placed_last) || (full && !move);
+      full  <= (place && held_last[3]) || (full && !move);
       valid <= move || (valid && !done);
     end
   end

@@ -2,11 +2,13 @@
 // ky * kernel_width + kx. Two copies: one that columns are shifted into, one that is being used.
 //
 // A column comes in groups of up to B rows. The first group shifts all words by one tap; every
-// row then goes into the last tap of its kernel row.
+// row then goes into the last tap of its kernel row. Which taps those are, and which group and row
+// of it they wait for, is made of the kernel's width in the first three cycles of the layer.
 //
-// Handshake: `push` only while `ready`; `valid` stands until `done`, and in the cycle of `done` the
-// next window moves in if it is complete, be it by that cycle's push. So a row's first window, all
-// of whose columns are new, costs nothing where pixels take two cycles.
+// Handshake: a group is taken where `push` meets `ready`, and waits in a register first; `valid`
+// stands until `done`, and in the cycle of `done` the next window moves in if it is complete, be
+// it by the group that leaves its register then. So a row's first window, all of whose columns are
+// new, costs nothing where pixels take two cycles.
 module window #(
     parameter int I = 16,
     parameter int B = 4,
@@ -27,30 +29,63 @@ module window #(
     output logic                   ends_block,
     input  logic                   done
 );
-  logic [T-1:0][I*8-1:0] filling, filled;
-  logic full, full_ends_block, completed, move;
-  assign completed = push && last;
-  assign move  = (full || completed) && (!valid || done);
-  assign ready = !full || !valid || done;  // said without `push`, which waits for it
+  localparam int GROUP_BITS = $clog2(T + 1);
 
-  // The last tap of each of the group's kernel rows, counted from the first group on.
-  logic [15:0] width, group_start, position_base;
-  logic [B-1:0][15:0] position;
-  always_comb begin
-    width = instruction.kernel_width;
-    position_base = first_group ? 16'd0 : group_start;
-    for (int k = 0; k < B; k++) position[k] = position_base + 16'(k + 1) * width - 16'd1;
+  // ---- once a layer: the tap's kernel row ends there; the group and the row it comes as
+  logic [T-1:0] ends;
+  logic [T-1:0][GROUP_BITS-1:0] group_of;
+  logic [T-1:0][B-1:0] row_of;
+  logic [T:1] width_is;
+  always_ff @(posedge clk) begin
+    for (int w = 1; w <= T; w++) width_is[w] <= instruction.kernel_width == 16'(w);
     for (int n = 0; n < T; n++) begin
-      filled[n] = first_group && n + 1 < T ? filling[(n+1)%T] : filling[n];
-      for (int k = B - 1; k >= 0; k--)
-        if ((k == 0 || grouped) && position[k] == 16'(n)) filled[n] = rows[k];
+      ends[n]     <= 1'b0;
+      group_of[n] <= '0;
+      row_of[n]   <= B'(1);
+      for (int w = 1; w <= n + 1; w++)
+        if ((n + 1) % w == 0 && width_is[w]) begin
+          ends[n]     <= 1'b1;
+          group_of[n] <= GROUP_BITS'(grouped ? ((n + 1) / w - 1) / B : (n + 1) / w - 1);
+          if (grouped) row_of[n] <= B'(1 << (((n + 1) / w - 1) % B));
+        end
     end
   end
+
+  // ---- a group waits: its rows, and which taps take which of them
+  logic held, held_last, held_last_of_block, shift, take;
+  logic [B-1:0][I*8-1:0] held_rows;
+  logic [T-1:0][B-1:0] takes;
+  logic [GROUP_BITS-1:0] group, group_now;
+  assign group_now = first_group ? '0 : group;
+  assign ready = !held || take;
   always_ff @(posedge clk) begin
-    if (push) begin
-      filling     <= filled;
-      group_start <= position_base + (grouped ? 16'(B) * width : width);
+    if (push && ready) begin
+      held_rows          <= rows;
+      held_last          <= last;
+      held_last_of_block <= last_of_block;
+      shift              <= first_group;
+      group              <= group_now + 1'b1;
+      for (int n = 0; n < T; n++)
+        takes[n] <= ends[n] && group_of[n] == group_now ? row_of[n] : '0;
     end
+    if (reset) held <= 1'b0;
+    else held <= ready ? push : 1'b1;
+  end
+
+  // ---- into the window, and on
+  logic [T-1:0][I*8-1:0] filling, filled;
+  logic full, full_ends_block, completed, move;
+  assign take      = held && (!full || !valid || done);
+  assign completed = take && held_last;
+  assign move      = (full || completed) && (!valid || done);
+  always_comb
+    for (int n = 0; n < T; n++) begin
+      filled[n] = (shift && n + 1 < T ? filling[(n+1)%T] : filling[n]) & {I * 8{takes[n] == 0}};
+      for (int k = 0; k < B; k++)
+        if (comes_as(n, k)) filled[n] = filled[n] | (held_rows[k] & {I * 8{takes[n][k]}});
+    end
+  always_ff @(posedge clk) begin
+    if (take) filling <= filled;
     if (move) taps <= full ? filling : filled;
     if (reset) begin
       full  <= 1'b0;
@@ -60,7 +95,14 @@ module window #(
       if (move) valid <= 1'b1;
       else if (done) valid <= 1'b0;
     end
-    if (completed) full_ends_block <= last_of_block;
-    if (move) ends_block <= full ? full_ends_block : last_of_block;
+    if (completed) full_ends_block <= held_last_of_block;
+    if (move) ends_block <= full ? full_ends_block : held_last_of_block;
   end
+
+  // Whether a kernel of any width lets tap n come as row k of a group.
+  function automatic logic comes_as(int n, int k);
+    comes_as = k == 0;
+    for (int w = 1; w <= n + 1; w++)
+      if ((n + 1) % w == 0 && ((n + 1) / w - 1) % B == k) comes_as = 1'b1;
+  endfunction
 endmodule

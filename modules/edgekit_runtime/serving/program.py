@@ -123,7 +123,7 @@ async def _open_grpc(settings: Settings, service: Service) -> "GrpcDoor | None":
     except ImportError as error:
         raise SettingsError(
             f"EDGEKIT_GRPC_PORT is set, but {error.name} is not here",
-            "pip install 'edgekit[grpc]', or build the image with --grpc",
+            "pip install 'edgekit[grpc]', or add grpcio and protobuf to the image's --requirements",
         ) from error
     return await GrpcDoor.open(settings, service)
 

@@ -15,15 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgekit.oci.signing import Policy
 from edgekit_sim.iotedge.config import DeviceConfig
 from edgekit_sim.iotedge.desired import Desired, DesiredModule, read_desired
-from edgekit_sim.iotedge.engine import WORKLOAD_IN_MODULE, Launch
+from edgekit_sim.iotedge.engine import WORKLOAD_IN_MODULE, Engine, Launch
 from edgekit_sim.iotedge.engines import open_engine
 from edgekit_sim.iotedge.errors import DeploymentRefused, DeviceError, ModuleFailed
 from edgekit_sim.iotedge.identities import Identities
 from edgekit_sim.iotedge.local_broker import LocalBroker
 from edgekit_sim.iotedge.supervisor import Supervisor
 from edgekit_sim.iotedge.twin import RuntimeTwin
+from edgekit_sim.iotedge.verifying import VerifyingEngine
 from edgekit_sim.iotedge.workload import SOCKET, Workload
 from edgekit_sim.lifeline import Lifeline
 
@@ -58,13 +60,17 @@ class EdgeRuntime:
             config.ca,
             config.state / "identities.json",
         )
-        self._engine = open_engine(
+        policy = Policy.read(Path(config.policy)) if config.policy else None
+        self._engine: Engine = open_engine(
             config.engine,
             self._connection.device_id,
             Path(config.cache) if config.cache else config.state / "cache",
             config.state,
             lifeline,
         )
+        if policy is not None:
+            known = config.state / "signed.json"
+            self._engine = VerifyingEngine(self._engine, policy, known)
         self._broker = LocalBroker(
             config.broker, config.address, config.broker_port, config.state / "broker", lifeline
         )

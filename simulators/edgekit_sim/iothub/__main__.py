@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             durable=not options.volatile,
             tier=options.tier,
             storage=storage_of_environment(),
+            file_notifications=options.file_notifications,
             routing=read_routes(options.routes) if options.routes else None,
         )
         run(settings, _print_json if options.json else _print_text, options.until_stdin_closes)
@@ -111,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plain-port", type=int, help="MQTT without TLS, for load tests")
     parser.add_argument("--tier", default="none", help="keep a tier's rates: free, s1, s2, s3")
+    parser.add_argument(
+        "--file-notifications", action="store_true", help="tell the service side of uploaded files"
+    )
     parser.add_argument("--routes", type=Path, help="file with the routing section to use")
     parser.add_argument("--volatile", action="store_true", help="do not wait for the disk")
     parser.add_argument("--json", action="store_true", help="say where it is as one JSON object")

@@ -54,6 +54,7 @@ class Hub:
         hostnames: what clients may call it in tokens; the first is its own.
         tier: whose rates hold: none, free, s1, s2 or s3.
         storage: the account for devices' files and routed messages, if there is one.
+        notifies: whether the service side gets notices of files that devices uploaded.
 
     Attributes:
         name: what events call it: the first part of its host name.
@@ -78,11 +79,12 @@ class Hub:
         hostnames: Sequence[str],
         tier: str = "none",
         storage: Storage | None = None,
+        notifies: bool = False,
     ) -> None:
         self.store = store
         self.name = hostnames[0].partition(".")[0]
         self.quotas = Quotas(tier)
-        self.uploads = Uploads(storage)
+        self.uploads = Uploads(store, storage, notifies)
         self.registry = Registry(store)
         self.events = EventLog(store)
         self.router = Router(store, self.registry, self.events, self.name, storage)

@@ -60,6 +60,7 @@ class Settings:
         durable: wait for the disk before anything is acknowledged.
         tier: the tier whose rates hold: none, free, s1, s2 or s3.
         storage: the storage account for devices' files and routed messages, if there is one.
+        file_notifications: tell the service side of files that devices have uploaded.
         routing: the routes to use from now on; None for those of the last run.
     """
 
@@ -72,6 +73,7 @@ class Settings:
     durable: bool = True
     tier: str = "none"
     storage: Storage | None = None
+    file_notifications: bool = False
     routing: Routing | None = None
 
     def __post_init__(self) -> None:
@@ -111,7 +113,13 @@ class Server:
             context = _tls(issue_server(self._folder, names))
             durable = self.settings.durable and self.settings.state is not None
             store = Store(self._folder / "hub.db", durable)
-            self.hub = Hub(store, names, self.settings.tier, self.settings.storage)
+            self.hub = Hub(
+                store,
+                names,
+                self.settings.tier,
+                self.settings.storage,
+                self.settings.file_notifications,
+            )
             self._nodes = Nodes(self.hub)
             alone = self.settings.hostname == HUB_NAME  # a name that resolves nowhere
             assigned_as = addresses[0] if alone else self.settings.hostname

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgekit_fpga import isa
+from edgekit_fpga.boards import COMPACT
 from edgekit_fpga.program import Placement, Program, Trace, pack_entry
 
 KINDS = ("CONV", "DIAGONAL", "PACK", "DWCONV", "MAXPOOL", "MAP", "MUL")
@@ -28,6 +29,7 @@ class Generator:
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
         self.array = self.board.array
+        self.pools = self.array.core != COMPACT
 
     def number(self, low, high):
         return int(self.rng.integers(low, high + 1))
@@ -109,7 +111,7 @@ class Generator:
             if self.number(0, 2) == 0:
                 fields |= self._residual(tiles, height, width) | {"add": 1}
                 fields |= self._adder()
-        pool = kind in ("CONV", "PACK", "DWCONV") and self.number(0, 3) == 0
+        pool = kind in ("CONV", "PACK", "DWCONV") and self.number(0, 3) == 0 and self.pools
         out = self.place(tiles * self.array.output_lanes, *((1, 1) if pool else (height, width)))
         if pool:
             fields |= {

@@ -9,13 +9,17 @@ from edgekit_fpga.simulate.verilator import build
 
 # the time is for building simulators on a machine that has other things to do
 pytestmark = [pytest.mark.needs("verilator"), pytest.mark.timeout(600)]
-BENCH = Path(__file__).parent / "requantizer_bench.cpp"
-FILES = ("requantizer.sv", "rounder.sv", "clamp.sv")
+FILES = {
+    "requantizer": ("requantizer.sv", "rounder.sv", "clamp.sv"),
+    "compact_requantizer": ("compact_requantizer.sv", "compact_product.sv", "clamp.sv"),
+}
 
 
-@pytest.fixture(scope="module")
-def simulator():
-    return build("requantizer", {name: rtl.sources()[name] for name in FILES}, BENCH.read_text())
+@pytest.fixture(scope="module", params=FILES)
+def simulator(request):
+    bench = Path(__file__).parent / f"{request.param}_bench.cpp"
+    sources = {name: rtl.sources()[name] for name in FILES[request.param]}
+    return build(request.param, sources, bench.read_text())
 
 
 def simulate(simulator, total, mantissa, shift, zero_point, low, high):

@@ -1,13 +1,17 @@
+import dataclasses
 import json
 
 import numpy as np
+import onnx
 import pytest
 
+from benchmarks.tiny_nets import int8_net, samples
 from edgekit.cli.app import run as command
 from edgekit_fpga import compile_model, isa, run, simulate
 from edgekit_fpga.boards import load_board
 from edgekit_fpga.cycles import cycles
 from edgekit_fpga.program import Program
+from edgekit_fpga.proving import compare_all
 from edgekit_fpga.simulate.npu import parameters, simulator
 from edgekit_fpga.simulate.verilator import build
 from tests.edgekit_fpga.graphs import small_net
@@ -85,8 +89,21 @@ def test_rtl_that_does_not_build_says_where_and_leaves_nothing(monkeypatch, tmp_
 
 
 def test_a_board_the_rtl_has_no_form_for_is_refused():
-    with pytest.raises(simulate.SimulationError, match="ice40-up5k needs 2"):
-        parameters(load_board("ice40-up5k"))
+    board = load_board("ecp5-25f")
+    board = dataclasses.replace(board, array=dataclasses.replace(board.array, lookups=2))
+    with pytest.raises(simulate.SimulationError, match="fewer look-ups than output lanes"):
+        parameters(board)
+
+
+def test_keyword_spotting_on_the_smallest_board_agrees_everywhere_and_takes_what_it_should():
+    model = int8_net("DS-CNN")
+    package = compile_model(model, "ice40-up5k")
+    inputs = samples(onnx.load_model_from_string(model), 1)
+    pairs = compare_all(package, model, inputs, rtl=1)
+    assert {name: pair.mismatches for name, pair in pairs.items()} == dict.fromkeys(pairs, 0)
+    assert min(pair.compared for pair in pairs.values()) > 72_000
+    _, (cycles_taken,) = simulate.run(package, inputs)
+    assert abs(cycles_taken - package.manifest["cycles"]["total"]) < 0.03 * cycles_taken
 
 
 def test_the_command_runs_and_proves_on_rtl(package, images, tmp_path, capsys):

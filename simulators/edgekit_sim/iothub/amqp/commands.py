@@ -6,9 +6,8 @@ from urllib.parse import unquote
 
 from edgekit_sim.amqp.errors import AmqpError
 from edgekit_sim.amqp.links import IncomingLink
-from edgekit_sim.amqp.message import Message, Value
+from edgekit_sim.amqp.message import Message, Value, text_of
 from edgekit_sim.iothub.amqp.event_messages import STANDARD
-from edgekit_sim.iothub.amqp.exchange import text_of
 from edgekit_sim.iothub.errors import HubFault
 
 if TYPE_CHECKING:
