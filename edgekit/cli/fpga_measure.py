@@ -1,5 +1,6 @@
 """Holding a package against its model, and measuring it: prove, bench, profile."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -14,19 +15,31 @@ from edgekit.cli.output import json_option, print_json, print_table, say
 @click.option("--input", "source", type=PACKAGE, help="Real inputs by name, .npz; else random.")
 @click.option("--count", default=64, show_default=True, help="How many random inputs.")
 @click.option("--seed", default=0, show_default=True, help="Where the random inputs start.")
-@click.option("--rtl", default=0, metavar="N", help="Simulate the first N inputs in RTL, too.")
+@click.option(
+    "--rtl",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Simulate the first N inputs in RTL.  [default: 1 where Verilator is installed]",
+)
 @json_option
 def prove_(
-    package: Path, model: str, source: Path | None, count: int, seed: int, rtl: int, as_json: bool
+    package: Path,
+    model: str,
+    source: Path | None,
+    count: int,
+    seed: int,
+    rtl: int | None,
+    as_json: bool,
 ) -> None:
-    """Prove PACKAGE again from MODEL, then compare every layer with ONNX Runtime, bit by bit.
+    """Prove PACKAGE again from MODEL, then compare every layer, bit by bit.
 
-    With --rtl N the NPU's Verilog is held against both, layer by layer, as well.
+    The integer interpreter, the NPU's Verilog and ONNX Runtime are held against each other. The
+    first run for a board builds its simulator, which takes about a minute; --rtl 0 leaves it out.
 
     \b
     Examples:
       edgekit fpga prove digits.npu digits.int8.onnx
-      edgekit fpga prove digits.npu digits.int8.onnx --rtl 2
+      edgekit fpga prove digits.npu digits.int8.onnx --rtl 0 --count 500
       edgekit fpga prove digits.npu digits.int8.onnx --input test.npz --json
     """
     from edgekit_fpga import compile_model, read_package
@@ -34,8 +47,9 @@ def prove_(
 
     loaded, data = read_package(package), read_model(model)
     averages = bool(loaded.manifest["integer_averages"])
-    again = compile_model(data, loaded.board.name, integer_averages=averages)
+    again = compile_model(data, loaded.board, integer_averages=averages)
     inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
+    rtl = simulated_by_default() if rtl is None else rtl
     results = compare_all(loaded, data, inputs, rtl=rtl)
     same = again.to_bytes() == loaded.to_bytes()
     wrong = any(result.mismatches for result in results.values()) or not same
@@ -64,6 +78,20 @@ def prove_(
         )
     if wrong:
         raise click.exceptions.Exit(1)
+
+
+def simulated_by_default() -> int:
+    """How many inputs are simulated where nobody says: one, if the tools for it are here."""
+    from edgekit_fpga.simulate import SimulationError
+    from edgekit_fpga.simulate.verilator import check_tools
+
+    logging.getLogger("edgekit_fpga.simulate").setLevel(logging.INFO)  # building takes a while
+    try:
+        check_tools()
+    except SimulationError as error:
+        say(f"the RTL is left out: {error} ({error.hint})")
+        return 0
+    return 1
 
 
 @click.command("bench")

