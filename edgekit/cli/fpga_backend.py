@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def backend_options(command: F) -> F:
     """Add the options that say what the NPU stage runs on."""
     for option in (
-        click.option("--baud", default=0, help="Its speed; 0 is 2000000."),
+        click.option("--baud", default=0, help="Its speed; 0 is what its board file says."),
         click.option("--device", default="", help="Serial device of a board: /dev/ttyUSB0."),
         click.option(
             "--backend",

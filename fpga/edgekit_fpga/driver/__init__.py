@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit_fpga.boards import Board, board_names, load_part
 from edgekit_fpga.driver.backends import Backend, Hardware, Interpreter
 from edgekit_fpga.driver.port import DeviceError, LinkError, Port, Register
 from edgekit_fpga.errors import BoardError, FpgaError, InputError, PackageError
@@ -118,7 +119,7 @@ def open_driver(backend: str = "interpreter", device: str = "", baud: int = 0) -
     Args:
         backend: its name.
         device: of a board, its serial device, as in `/dev/ttyUSB0`.
-        baud: of that device; 0 for 2,000,000.
+        baud: of that device; 0 takes what the board's file says.
 
     Raises:
         DeviceError: no such backend, or a board without a device.
@@ -133,6 +134,10 @@ def open_driver(backend: str = "interpreter", device: str = "", baud: int = 0) -
         raise DeviceError(f"no backend is called {backend!r}", f"use one of {', '.join(BACKENDS)}")
     if not device:
         raise DeviceError("a board is reached by its serial device", "name it, as in /dev/ttyUSB0")
-    from edgekit_fpga.driver.serial import SerialPort
+    from edgekit_fpga.driver.serial import BAUD, SerialPort
 
-    return Driver(Hardware("board", lambda _board: SerialPort.open(device, baud)))
+    def connect(board: Board) -> Port:
+        part = load_part(board.name) if board.name in board_names() else None
+        return SerialPort.open(device, baud or (part.baud if part else BAUD))
+
+    return Driver(Hardware("board", connect))

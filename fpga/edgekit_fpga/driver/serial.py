@@ -1,189 +1,150 @@
-"""The port of a board: frames over a serial device, with the standard library's termios alone."""
+"""The port of an NPU on a serial line, in the frames of `rtl/serial_bridge.sv`.
 
-import errno
-import fcntl
-import os
-import select
+    request   operation, operand, payload, CRC     reply   status, payload, CRC
+
+The CRC is CRC-16 with polynomial 0x1021 from 0xffff, high byte first, over everything before it.
+Nothing is sent twice, because an NPU's stream cannot be taken back: after an error the driver
+begins anew with a break, which resets the board's NPU, and loads everything again.
+"""
+
+import binascii
 import struct
-import termios
-import time
-import tty
+from typing import Protocol
 
-from edgekit_fpga.driver.frames import (
-    HEAD,
-    MAX_FRAME,
-    MAX_WORDS,
-    REPLY,
-    Frame,
-    Operation,
-    Status,
-    decode,
-    length,
-)
-from edgekit_fpga.driver.port import WORD_BYTES, DeviceError, LinkError, Register
+from edgekit_fpga.driver.line import SerialLine
+from edgekit_fpga.driver.port import BUSY, WORD_BYTES, DeviceError, LinkError, Register
 
-BAUD = 2_000_000  # a whole divisor of the boards' clocks and of USB converters' 12 MHz
-TIMEOUT = 10.0  # seconds for a reply; a stream may wait for the layer under way
-RESET_TIMEOUT = 1.0  # seconds; nothing has to be waited for
-PART = MAX_WORDS * WORD_BYTES
+WRITE, READ, SEND, DRAIN = b"WRSD"
+DONE, REFUSED, DAMAGED, UNKNOWN, LOST = range(5)
+MOST_WORDS = 256  # of one frame
+MOST_WORDS_BUSY = 16  # while the NPU runs and takes words at LOADs alone: DEPTH of the bridge
+CHECK_BYTES = 2
+BREAK_SECONDS = 0.01
+BAUD = 2_000_000  # of a board whose file does not say it
+
+_SAID = {
+    DAMAGED: "a request reached the board damaged",
+    UNKNOWN: "the board does not know an operation",
+    LOST: "the board had no room for the words sent",
+}
+
+
+class Line(Protocol):
+    """A serial line; `SerialLine` is one."""
+
+    def write(self, data: bytes, /) -> object:
+        """Send bytes."""
+        ...
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Take `size` bytes; fewer, or an error, where no more come."""
+        ...
+
+    def send_break(self, duration: float = ..., /) -> None:
+        """Hold the line low for at least so many seconds."""
+        ...
+
+    def reset_input_buffer(self) -> None:
+        """Forget what has come."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the line."""
+        ...
+
+
+def check(data: bytes) -> bytes:
+    """CRC-16/IBM-3740 of `data`, as it stands at the end of a frame."""
+    return binascii.crc_hqx(data, 0xFFFF).to_bytes(CHECK_BYTES, "big")
+
+
+def frame(operation: int, operand: int, payload: bytes = b"") -> bytes:
+    """A request."""
+    body = bytes((operation, operand)) + payload
+    return body + check(body)
 
 
 class SerialPort:
-    """An NPU behind a serial device.
+    """Drives an NPU over a line; begins with a break, so that no request of another is half done.
 
     Args:
-        descriptor: of the device, open, raw and without blocking.
-        device: its name, for messages.
+        line: open, at the board's speed.
     """
 
-    def __init__(self, descriptor: int, device: str) -> None:
-        self._descriptor = descriptor
-        self._device = device
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._busy = False
+        line.send_break(BREAK_SECONDS)
+        line.reset_input_buffer()
 
     @classmethod
-    def open(cls, device: str, baud: int = 0) -> "SerialPort":
-        """Open a device for this program alone and reset the NPU behind it.
+    def open(cls, device: str, baud: int = BAUD) -> "SerialPort":
+        """The NPU behind a serial device of this machine.
 
         Args:
             device: as in `/dev/ttyUSB0`.
-            baud: its speed; 0 for `BAUD`.
+            baud: bits a second.
 
         Raises:
-            LinkError: it does not open, another program has it, or nothing answers.
+            LinkError: the device does not open, or another program has it.
         """
-        baud = baud or BAUD
-        speed = getattr(termios, f"B{baud}", None)
-        if speed is None:
-            raise LinkError(f"{baud} is no speed of a serial device", f"use {BAUD}, say")
+        line = SerialLine(device, baud)
         try:
-            descriptor = os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-        except OSError as error:
-            raise LinkError(
-                f"cannot open {device}: {error.strerror}",
-                "see that the board is connected and this user is in its group (dialout)",
-            ) from error
-        port = cls(descriptor, device)
-        try:
-            port._configure(speed)
-            port._synchronize(baud)
+            return cls(line)
         except BaseException:
-            port.close()
+            line.close()
             raise
-        return port
 
     def read(self, register: Register) -> int:
         """The value of a register."""
-        (value,) = struct.unpack("<I", self._ask(Frame(Operation.READ, register), 1))
+        (value,) = struct.unpack("<I", self._ask(frame(READ, register), WORD_BYTES))
+        if register == Register.STATUS:
+            self._busy = bool(value & BUSY)
         return int(value)
 
     def write(self, register: Register, value: int) -> None:
         """Set a register."""
-        self._ask(Frame(Operation.WRITE, register, struct.pack("<I", value)), 0)
+        self._ask(frame(WRITE, register, struct.pack("<I", value)), 0)
+        if register == Register.CONTROL:
+            self._busy = bool(value & 1)
 
     def send(self, data: bytes) -> None:
         """Stream words in; each frame is answered once the NPU has taken its words."""
-        for position in range(0, len(data), PART):
-            self._ask(Frame(Operation.SEND, 0, data[position : position + PART]), 0)
+        size = WORD_BYTES * (MOST_WORDS_BUSY if self._busy else MOST_WORDS)
+        for first in range(0, len(data), size):
+            part = data[first : first + size]
+            self._ask(frame(SEND, len(part) // WORD_BYTES - 1, part), 0)
 
     def receive(self, words: int) -> bytes:
         """Take words of the stream out."""
         parts = []
-        while words:
-            count = min(words, MAX_WORDS)
-            parts.append(self._ask(Frame(Operation.RECEIVE, count), count))
-            words -= count
+        for first in range(0, words, MOST_WORDS):
+            count = min(MOST_WORDS, words - first)
+            parts.append(self._ask(frame(DRAIN, count - 1), WORD_BYTES * count))
         return b"".join(parts)
 
     def close(self) -> None:
-        """Let go of the device."""
-        os.close(self._descriptor)
+        """Let go of the line."""
+        self._line.close()
 
-    # --- the line ----------------------------------------------------------------------------
-
-    def _configure(self, speed: int) -> None:
-        try:
-            # others must not read our replies; the lock ends with this process, however it ends
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            tty.setraw(self._descriptor)
-            attributes = termios.tcgetattr(self._descriptor)
-            attributes[2] |= termios.CLOCAL
-            attributes[4] = attributes[5] = speed
-            termios.tcsetattr(self._descriptor, termios.TCSANOW, attributes)
-        except BlockingIOError as error:
+    def _ask(self, request: bytes, size: int) -> bytes:
+        """Send a request; its reply's payload, of `size` bytes."""
+        self._line.write(request)
+        status = self._take(1)
+        payload = self._take(size) if status[0] == DONE else b""
+        if self._take(CHECK_BYTES) != check(status + payload):
+            raise LinkError("a reply came damaged", "use a shorter cable, or a lower --baud")
+        if status[0] == REFUSED:
+            raise DeviceError(f"the NPU refuses register {request[1]:#04x}")
+        if status[0] != DONE:
             raise LinkError(
-                f"another program has {self._device}", "end it, or take another board"
-            ) from error
-        except termios.error as error:
-            raise LinkError(f"{self._device} is no serial device: {error.args[1]}") from error
-
-    def _synchronize(self, baud: int) -> None:
-        """End whatever frame the board may be in, throw away its answers, and reset the NPU."""
-        termios.tcflush(self._descriptor, termios.TCIOFLUSH)
-        deadline = time.monotonic() + RESET_TIMEOUT + 10 * MAX_FRAME / baud
-        idle = bytes([Operation.IDLE]) * MAX_FRAME
-        self._put(idle + Frame(Operation.RESET).encode(), deadline)
-        wanted = Frame(Operation.RESET | REPLY, Status.OKAY).encode()
-        seen = b""
-        while not seen.endswith(wanted):
-            seen = (seen + self._get(1, deadline))[-len(wanted) :]
-
-    def _ask(self, request: Frame, words: int) -> bytes:
-        """Send a request; the words of its reply, of which there must be so many."""
-        deadline = time.monotonic() + TIMEOUT
-        self._put(request.encode(), deadline)
-        head = self._get(HEAD, deadline)
-        reply = decode(head + self._get(length(head) - HEAD, deadline))
-        if reply is None or reply.operation != request.operation | REPLY:
-            raise LinkError(f"{self._device} brings a damaged reply", "lower the speed: --baud")
-        if reply.argument == Status.REFUSED:
-            raise DeviceError(f"the NPU refuses {_told(request)}")
-        if reply.argument == Status.STALLED:
-            raise LinkError(f"the NPU stopped in the middle of {_told(request)}")
-        if reply.argument != Status.OKAY or len(reply.words) != WORD_BYTES * words:
-            raise LinkError(
-                f"{_told(request)} reached the board damaged", "lower the speed: --baud"
+                _SAID.get(status[0], f"the board answers {status[0]}"),
+                "use a shorter cable, or a lower --baud",
             )
-        return reply.words
+        return payload
 
-    def _put(self, data: bytes, deadline: float) -> None:
-        while data:
-            self._wait([], [self._descriptor], deadline)
-            try:
-                data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise self._lost(error) from error
-
-    def _get(self, count: int, deadline: float) -> bytes:
-        data = b""
-        while len(data) < count:
-            self._wait([self._descriptor], [], deadline)
-            try:
-                part = os.read(self._descriptor, count - len(data))
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise self._lost(error) from error
-            if not part:
-                raise self._lost(OSError(errno.EIO, os.strerror(errno.EIO)))
-            data += part
+    def _take(self, size: int) -> bytes:
+        data = self._line.read(size) if size else b""
+        if len(data) < size:
+            raise LinkError("the board is silent", "see that it has its bitstream, and the speed")
         return data
-
-    def _wait(self, readers: list[int], writers: list[int], deadline: float) -> None:
-        left = max(deadline - time.monotonic(), 0.0)
-        if not any(select.select(readers, writers, [], left)):
-            raise LinkError(
-                f"{self._device} is silent",
-                "see that the board has power and its bitstream, and --baud is its speed",
-            )
-
-    def _lost(self, error: OSError) -> LinkError:
-        return LinkError(f"{self._device} is gone: {error.strerror}", "connect the board again")
-
-
-def _told(request: Frame) -> str:
-    name = Operation(request.operation).name
-    if request.operation in (Operation.READ, Operation.WRITE):
-        return f"{name} of {Register(request.argument).name}"
-    return name

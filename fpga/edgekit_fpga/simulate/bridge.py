@@ -1,102 +1,94 @@
-"""A board without a board: a pseudo-terminal whose other end is a simulated NPU's serial bridge.
+"""A board without a board: a pseudo-terminal, and behind it the NPU's RTL with its serial bridge.
 
     python -m edgekit_fpga.simulate.bridge ecp5-85f
 
-prints the device to give to `--device`, and serves it until it is ended. What the bridge does on a
-board, byte by byte, is done here in Python, in front of the NPU's RTL under Verilator.
+prints the device to give to `--device`, and serves it until it is ended. A pseudo-terminal carries
+no break, but it tells of the flush that a host sends with one: that becomes a break on the
+simulated line.
 """
 
 import os
-import struct
+import select
+import subprocess
 import sys
+import termios
 import tty
-from collections.abc import Callable
+from fcntl import ioctl
+from pathlib import Path
 
 from edgekit_fpga.boards import load_board
-from edgekit_fpga.driver.frames import HEAD, REPLY, Frame, Operation, Status, decode, length
-from edgekit_fpga.driver.port import DeviceError, LinkError, Port, Register
+from edgekit_fpga.simulate.npu import serial_simulator
+
+SEND, BREAK = 0, 1
+RECORD = 255  # bytes of one record of `serial_bench.cpp`
+# what the first byte of each read says in packet mode (ioctl_tty(2))
+PACKET_DATA, PACKET_FLUSH_READ = 0, 1
 
 
-class Bridge:
-    """Turns bytes of the link into accesses to an NPU's registers and streams.
+class Terminal:
+    """A pseudo-terminal whose other end is a simulated board.
 
     Args:
-        reset: gives the NPU as it is after a reset.
+        program: the simulator of `serial_bench.cpp`.
+
+    Attributes:
+        device: its name, which a driver opens.
     """
 
-    def __init__(self, reset: Callable[[], Port]) -> None:
-        self._reset = reset
-        self._port = reset()
-        self._bytes = b""
+    def __init__(self, program: Path) -> None:
+        self._ours, self._theirs = os.openpty()
+        tty.setraw(self._theirs)  # and kept open, so that the line outlives programs that use it
+        ioctl(self._ours, termios.TIOCPKT, b"\1\0\0\0")
+        self.device = os.ttyname(self._theirs)
+        self._board = subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        assert self._board.stdin is not None
+        assert self._board.stdout is not None
+        self._to_board, self._from_board = self._board.stdin, self._board.stdout
 
-    def take(self, data: bytes) -> bytes:
-        """The replies to all frames that are complete with these bytes."""
-        self._bytes += data
-        replies = []
-        while self._bytes:
-            if self._bytes[0] == Operation.IDLE:
-                self._bytes = self._bytes[1:]
-                continue
-            if len(self._bytes) < HEAD or len(self._bytes) < length(self._bytes):
-                break
-            whole = length(self._bytes)
-            frame, self._bytes = self._bytes[:whole], self._bytes[whole:]
-            replies.append(self._answer(frame).encode())
-        return b"".join(replies)
+    def serve(self) -> None:
+        """Pass bytes to and fro until the board ends."""
+        while True:
+            ready, _, _ = select.select([self._ours, self._from_board.fileno()], [], [])
+            if self._from_board.fileno() in ready:
+                data = os.read(self._from_board.fileno(), 4096)
+                if not data:
+                    return
+                while data:
+                    data = data[os.write(self._ours, data) :]
+            if self._ours in ready:
+                self._pass_on(os.read(self._ours, 4096))
 
     def close(self) -> None:
-        """End the simulator."""
-        self._port.close()
+        """End the board."""
+        self._board.kill()
+        self._board.wait()
+        self._to_board.close()
+        self._from_board.close()
+        os.close(self._ours)
+        os.close(self._theirs)
 
-    def _answer(self, data: bytes) -> Frame:
-        operation = data[0] | REPLY
-        request = decode(data)
-        if request is None:
-            return Frame(operation, Status.DAMAGED)
-        try:
-            return Frame(operation, Status.OKAY, self._carry_out(request))
-        except LinkError:
-            return Frame(operation, Status.STALLED)
-        except (DeviceError, ValueError):  # of a register that is none
-            return Frame(operation, Status.REFUSED)
-
-    def _carry_out(self, request: Frame) -> bytes:
-        if request.operation == Operation.READ:
-            return struct.pack("<I", self._port.read(Register(request.argument)))
-        if request.operation == Operation.WRITE and len(request.words) == 4:
-            (value,) = struct.unpack("<I", request.words)
-            self._port.write(Register(request.argument), value)
-        elif request.operation == Operation.SEND:
-            self._port.send(request.words)
-        elif request.operation == Operation.RECEIVE:
-            return self._port.receive(request.argument)
-        elif request.operation == Operation.RESET:
-            self._port.close()
-            self._port = self._reset()
-        else:
-            raise DeviceError("no such operation")
-        return b""
+    def _pass_on(self, packet: bytes) -> None:
+        if packet[0] & PACKET_FLUSH_READ:
+            self._to_board.write(bytes((BREAK, 0)))
+        if packet[0] == PACKET_DATA:
+            for first in range(1, len(packet), RECORD):
+                part = packet[first : first + RECORD]
+                self._to_board.write(bytes((SEND, len(part))) + part)
 
 
 def main(board: str) -> None:
     """Serve a board's NPU on a pseudo-terminal, whose name is the first line on stdout."""
-    from edgekit_fpga.driver.simulated import SimulatedPort
-
-    described = load_board(board)
-    bridge = Bridge(lambda: SimulatedPort.start(described))
-    ours, theirs = os.openpty()
-    tty.setraw(theirs)  # and kept open, so that the line outlives each program that uses it
-    sys.stdout.write(f"{os.ttyname(theirs)}\n")
+    terminal = Terminal(serial_simulator(load_board(board)))
+    sys.stdout.write(f"{terminal.device}\n")
     sys.stdout.flush()
     try:
-        while data := os.read(ours, 4096):
-            replies = bridge.take(data)
-            while replies:
-                replies = replies[os.write(ours, replies) :]
+        terminal.serve()
     except KeyboardInterrupt:
         return
     finally:
-        bridge.close()
+        terminal.close()
 
 
 if __name__ == "__main__":

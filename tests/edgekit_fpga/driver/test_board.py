@@ -1,8 +1,6 @@
-"""A board over its serial link: a pseudo-terminal with the simulated NPU's bridge behind it."""
+"""A board over its serial link: termios at one end, and at the other what a board may answer."""
 
 import os
-import select
-import struct
 import subprocess
 import sys
 import threading
@@ -10,15 +8,11 @@ import tty
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgekit_fpga import compile_model, run
 from edgekit_fpga.driver import DeviceError, LinkError, Register, open_driver
-from edgekit_fpga.driver.frames import REPLY, Frame, Operation, Status, check, decode
-from edgekit_fpga.driver.serial import SerialPort
-from edgekit_fpga.simulate.bridge import Bridge
-from tests.edgekit_fpga.driver.test_driver import Registers
+from edgekit_fpga.driver.line import SerialLine
+from edgekit_fpga.driver.serial import DAMAGED, LOST, REFUSED, UNKNOWN, SerialPort, check, frame
 from tests.edgekit_fpga.graphs import small_net
 
 
@@ -27,57 +21,39 @@ def test_the_check_is_the_published_one():
     assert check(b"123456789") == bytes.fromhex("29b1")
 
 
-words = st.integers(0, 255).flatmap(lambda count: st.binary(min_size=4 * count, max_size=4 * count))
+def test_frames_are_those_of_the_bridge():
+    assert frame(ord("W"), 0x24, b"\1\0\0\0")[:-2] == b"W\x24\1\0\0\0"
+    assert check(frame(ord("R"), 0x28)) == b"\0\0"
 
 
-@given(st.integers(0, 255), st.integers(0, 255), words, st.data())
-def test_a_frame_is_read_as_it_was_written_and_damage_is_seen(operation, argument, data, draw):
-    frame = Frame(operation, argument, data)
-    wire = frame.encode()
-    assert decode(wire) == frame
-    place = draw.draw(st.integers(0, len(wire) - 1))
-    flip = draw.draw(st.integers(1, 255))
-    damaged = wire[:place] + bytes([wire[place] ^ flip]) + wire[place + 1 :]
-    assert decode(damaged) is None or damaged[2] != wire[2]
+class Far:
+    """The far end of a pseudo-terminal: gives one reply after each request that it gets."""
 
-
-class Line:
-    """A pseudo-terminal with a bridge to mere registers, and what a bad line does to replies."""
-
-    def __init__(self, damage=lambda data: data):
-        self.ports = []
-        self.ours, theirs = os.openpty()
-        tty.setraw(theirs)
-        self.theirs, self.device = theirs, os.ttyname(theirs)
-        self.ended, self.ending = os.pipe()
-        self.thread = threading.Thread(target=self.serve, args=(damage,))
+    def __init__(self, replies):
+        self.ours, self.theirs = os.openpty()
+        tty.setraw(self.theirs)
+        self.device = os.ttyname(self.theirs)
+        self.requests = []
+        self.thread = threading.Thread(target=self.answer, args=(replies,))
         self.thread.start()
 
-    def reset(self):
-        self.ports.append(Registers())
-        return self.ports[-1]
-
-    def serve(self, damage):
-        bridge = Bridge(self.reset)
-        while True:
-            ready, _, _ = select.select([self.ours, self.ended], [], [])
-            if self.ended in ready:
-                return
-            os.write(self.ours, damage(bridge.take(os.read(self.ours, 4096))))
+    def answer(self, replies):
+        for reply in replies:
+            self.requests.append(os.read(self.ours, 4096))
+            os.write(self.ours, reply)
 
     def close(self):
-        os.write(self.ending, b"x")
         self.thread.join()
-        for descriptor in (self.ours, self.theirs, self.ended, self.ending):
-            os.close(descriptor)
+        os.close(self.ours)
+        os.close(self.theirs)
 
 
 @pytest.fixture
-def line():
+def far():
     made = []
 
-    def make(*arguments):
-        made.append(Line(*arguments))
+    def make(*replies):
+        made.append(Far(replies))
         return made[-1]
 
     yield make
@@ -85,68 +61,95 @@ def line():
         each.close()
 
 
-def test_opening_ends_a_frame_that_broke_off_and_resets(line):
-    board = line()
-    # a program that died in the middle of sending, and replies that nobody read
-    os.write(board.theirs, Frame(Operation.READ, Register.ID).encode() * 3)
-    os.write(board.theirs, Frame(Operation.SEND, 0, bytes(1020)).encode()[:500])
+def reply(status, payload=b""):
+    return bytes([status]) + payload + check(bytes([status]) + payload)
+
+
+def test_registers_and_streams_are_frames(far):
+    board = far(
+        reply(0, b"\1\2\3\4"),
+        reply(0),
+        reply(0),
+        reply(0),
+        reply(0, bytes(1024)),
+        reply(0, b"last"),
+    )
     port = SerialPort.open(board.device)
-    assert len(board.ports) == 2
-    port.write(Register.TARGET, 0xDEADBEEF)
-    assert port.read(Register.TARGET) == 0xDEADBEEF
-    port.send(bytes(4 * 1000))
-    assert port.receive(600) == bytes(2400)
+    assert port.read(Register.STATUS) == 0x04030201
+    port.write(Register.TARGET, 0x80000001)
+    port.send(bytes(64) + b"more")  # it is busy: 16 words at once
+    assert port.receive(257) == bytes(1024) + b"last"
     port.close()
-
-
-def test_a_second_program_is_turned_away(line):
-    board = line()
-    port = SerialPort.open(board.device)
-    with pytest.raises(LinkError, match="another program has"):
-        SerialPort.open(board.device)
-    port.close()
-    SerialPort.open(board.device).close()
-
-
-def after_reset(change):
-    """Damages every reply but that to the reset."""
-    reset = Frame(Operation.RESET | REPLY).encode()
-    return lambda data: data if data in (b"", reset) else change(data)
+    assert board.requests == [
+        frame(ord("R"), 0x28),
+        frame(ord("W"), 0x30, b"\1\0\0\x80"),
+        frame(ord("S"), 15, bytes(64)),
+        frame(ord("S"), 0, b"more"),
+        frame(ord("D"), 255),
+        frame(ord("D"), 0),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("answer", "message"),
     [
-        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "brings a damaged reply"),
-        (lambda _: Frame(Operation.WRITE | REPLY).encode(), "brings a damaged reply"),
-        (lambda _: Frame(Operation.READ | REPLY, Status.DAMAGED).encode(), "reached the board"),
-        (lambda _: Frame(Operation.READ | REPLY, Status.STALLED).encode(), "stopped in the middle"),
-        (lambda _: Frame(Operation.READ | REPLY, 0, bytes(8)).encode(), "reached the board"),
-        (lambda data: data[:-1], "is silent"),
-        (lambda _: b"", "is silent"),
+        (reply(0, b"\0\0\0\0")[:-1] + b"\xff", "came damaged"),
+        (reply(DAMAGED), "reached the board damaged"),
+        (reply(UNKNOWN), "does not know an operation"),
+        (reply(LOST), "had no room"),
+        (reply(77), "answers 77"),
+        (reply(0), "is silent"),
+        (reply(0, bytes(4))[:-1], "is silent"),
+        (b"", "is silent"),
     ],
 )
-def test_a_line_that_lies_is_an_error(line, monkeypatch, change, message):
-    monkeypatch.setattr("edgekit_fpga.driver.serial.TIMEOUT", 0.2)
-    port = SerialPort.open(line(after_reset(change)).device)
+def test_a_line_that_lies_is_an_error(far, monkeypatch, answer, message):
+    monkeypatch.setattr(SerialLine.__init__, "__defaults__", (0.2,))
+    port = SerialPort.open(far(answer).device)
     with pytest.raises(LinkError, match=message):
-        port.read(Register.STATUS)
+        port.read(Register.ID)
     port.close()
 
 
-def test_what_the_npu_refuses_is_named(line):
-    refused = Frame(Operation.WRITE | REPLY, Status.REFUSED).encode()
-    port = SerialPort.open(line(after_reset(lambda _: refused)).device)
-    with pytest.raises(DeviceError, match="the NPU refuses WRITE of CONTROL"):
+def test_what_the_npu_refuses_is_no_fault_of_the_line(far):
+    port = SerialPort.open(far(reply(REFUSED)).device)
+    with pytest.raises(DeviceError, match="refuses register 0x24") as refused:
         port.write(Register.CONTROL, 1)
+    assert not isinstance(refused.value, LinkError)
     port.close()
+
+
+def test_a_second_program_is_turned_away_until_the_first_ends(far):
+    device = far().device
+    program = (
+        f"import edgekit_fpga.driver.line as l; line = l.SerialLine({device!r}, 115200);"
+        "print('open', flush=True); input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as first:
+        assert first.stdout.readline() == b"open\n"
+        with pytest.raises(LinkError, match="another program has"):
+            SerialLine(device, 115200)
+        first.kill()
+    SerialLine(device, 115200).close()
+
+
+def test_a_device_that_is_unplugged_is_said_to_be_gone():
+    ours, theirs = os.openpty()
+    line = SerialLine(os.ttyname(theirs), 115200)
+    os.close(theirs)
+    os.close(ours)
+    for use in (lambda: line.write(b"x"), lambda: line.read(1)):
+        with pytest.raises(LinkError, match="is gone"):
+            use()
+    line.close()
 
 
 @pytest.mark.parametrize(
     ("device", "baud", "message"),
     [
-        ("/nowhere", 0, "cannot open /nowhere: No such file"),
-        ("/dev/null", 0, "is no serial device"),
+        ("/nowhere", 115200, "cannot open /nowhere: No such file"),
+        ("/dev/null", 115200, "is no serial device"),
         ("/dev/null", 12345, "12345 is no speed"),
     ],
 )
@@ -155,37 +158,23 @@ def test_what_is_no_device_is_refused(device, baud, message):
         SerialPort.open(device, baud)
 
 
-def test_nobody_at_the_other_end_is_said():
-    ours, theirs = os.openpty()
-    with pytest.raises(LinkError, match="is silent"):
-        SerialPort.open(os.ttyname(theirs))
-    os.close(ours)
-    os.close(theirs)
-
-
-def test_bytes_of_any_kind_never_stop_the_bridge():
-    bridge = Bridge(Registers)
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        bridge.take(random.integers(0, 256, 200, dtype=np.uint8).tobytes())
-    bridge.take(bytes(2000))
-    answer = decode(bridge.take(Frame(Operation.READ, Register.ID).encode()))
-    assert answer is not None
-    assert struct.unpack("<I", answer.words)[0] == 0x4E505531
-
-
 @pytest.mark.needs("verilator")
-@pytest.mark.timeout(600)
-def test_the_rtl_behind_a_serial_link_gives_the_interpreters_outputs():
+@pytest.mark.timeout(900)
+def test_the_rtl_behind_its_bridge_gives_the_interpreters_outputs():
+    """The whole way: driver, termios, pseudo-terminal, UART, bridge, AXI, NPU."""
     package = compile_model(small_net(3))
-    images = {"x": np.random.default_rng(4).normal(size=(3, 1, 8, 8)).astype(np.float32)}
+    images = {"x": np.random.default_rng(4).normal(size=(2, 1, 8, 8)).astype(np.float32)}
     with open_driver("rtl") as driver:
         direct = driver.run(package, images)
     command = [sys.executable, "-m", "edgekit_fpga.simulate.bridge", "ecp5-85f"]
     bridge = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert bridge.stdout is not None
-        with open_driver("board", bridge.stdout.readline().strip()) as driver:
+        device = bridge.stdout.readline().strip()
+        # a program that was killed in the middle of a frame
+        line = SerialLine(device, 115200)
+        line.write(frame(ord("W"), Register.TARGET, bytes(4))[:5])
+        line.close()
+        with open_driver("board", device) as driver:
             for _ in range(2):
                 made = driver.run(package, images)
                 assert made.outputs["y"].tolist() == run(package, images)["y"].tolist()
