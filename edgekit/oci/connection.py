@@ -3,7 +3,7 @@
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -74,7 +74,7 @@ class Connection:
         path: str,
         scope: str,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
     ) -> httpx.Response:
         """One request, repeated when the line or the registry fails for the moment."""
         for attempt in range(ATTEMPTS):
@@ -99,7 +99,7 @@ class Connection:
         path: str,
         scope: str,
         headers: Mapping[str, str] | None,
-        content: bytes | None,
+        content: bytes | Iterable[bytes] | None,
     ) -> httpx.Response:
         """One request with its whole answer, which is short; sent once."""
         with self.stream(method, path, scope, headers, content) as response:
@@ -114,7 +114,7 @@ class Connection:
         path: str,
         scope: str,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
     ) -> "Answer":
         """Send a request with what authorization there is; on 401 get more and send it again."""
         if not self.base:
@@ -138,7 +138,7 @@ class Connection:
         url: str,
         scope: str,
         headers: Mapping[str, str] | None,
-        content: bytes | None,
+        content: bytes | Iterable[bytes] | None,
         foreign: bool,
     ) -> "Answer":
         sent = dict(headers or {})

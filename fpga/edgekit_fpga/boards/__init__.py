@@ -8,7 +8,6 @@ from typing import Any
 
 from edgekit_fpga.errors import BoardError
 
-
 # the cores there are, by the names of their modules in RTL
 COMPACT = "npu_compact"
 CORES = ("npu", COMPACT)
@@ -188,5 +187,7 @@ def _read(name: str) -> dict[str, Any]:
 def _positive(numbers: Array | Memory) -> None:
     for field in fields(numbers):
         value = getattr(numbers, field.name)
-        if field.name != "core" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if field.name != "core" and (
+            not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ):
             raise BoardError(f"{field.name} is {value!r}, not a positive whole number")

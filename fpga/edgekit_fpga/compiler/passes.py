@@ -84,9 +84,7 @@ def fuse(graph: ir.Graph, *, pools: bool = True) -> ir.Graph:
     return graph.with_layers(tuple(layers))
 
 
-def _joined(
-    graph: ir.Graph, layer: ir.Layer, *, pools: bool
-) -> tuple[ir.Layer, ir.Layer] | None:
+def _joined(graph: ir.Graph, layer: ir.Layer, *, pools: bool) -> tuple[ir.Layer, ir.Layer] | None:
     if isinstance(layer, ir.Copy) and layer.plain:
         if layer.post.lookup:
             return _join_lookup(graph, layer, layer.post.lookup)

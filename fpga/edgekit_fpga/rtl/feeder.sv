@@ -52,15 +52,14 @@ module feeder #(
   localparam int WORDS = (T + I - 1) / I;    // beats of the largest window
   localparam int PATCH_WORDS = P / I;
 
-  logic is_conv, is_pack, is_window, is_max, is_map, is_mul, grouped;
-  always_comb begin
-    is_conv   = instruction.opcode == npu_isa::CONV;
-    is_pack   = instruction.opcode == npu_isa::PACK;
-    is_max    = instruction.opcode == npu_isa::MAXPOOL;
-    is_window = is_max || instruction.opcode == npu_isa::DWCONV;
-    is_map    = instruction.opcode == npu_isa::MAP;
-    is_mul    = instruction.opcode == npu_isa::MUL;
-    grouped   = instruction.dilation_height == 8'd1;
+  logic is_pack, is_window, is_max, is_map, is_mul, grouped;
+  always_ff @(posedge clk) begin
+    is_pack   <= instruction.opcode == npu_isa::PACK;
+    is_max    <= instruction.opcode == npu_isa::MAXPOOL;
+    is_window <= instruction.opcode == npu_isa::MAXPOOL || instruction.opcode == npu_isa::DWCONV;
+    is_map    <= instruction.opcode == npu_isa::MAP;
+    is_mul    <= instruction.opcode == npu_isa::MUL;
+    grouped   <= instruction.dilation_height == 8'd1;
   end
 
   // ---- windows and patches

@@ -12,10 +12,12 @@ from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
 from edgekit.oci.descriptor import Platform
 from edgekit.oci.image import Settings, put_image
+from edgekit.oci.layout import Layout
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import push
 from edgekit.registry import ModelRef, Registry
 from edgekit.workspace import Workspace
+from tests.edgekit.oci.conftest import docker_registry, skopeo
 
 from .test_command import address  # noqa: F401 - a fixture
 
@@ -110,3 +112,18 @@ def test_an_image_is_no_package(address, tmp_path, capsys):  # noqa: F811
         push(blobs, root, reference, client)
     assert run(["fpga", "pull", str(reference), "-o", "out.npu"]) == 1
     assert "is no FPGA package" in capsys.readouterr().err
+
+
+@pytest.mark.needs("docker-registry")
+@pytest.mark.needs("skopeo")
+@pytest.mark.usefixtures("workspace")
+def test_debians_registry_keeps_it_and_skopeo_reads_it(tmp_path):
+    with docker_registry(tmp_path / "debians") as place:
+        target = f"{place}/npu/digits:1"
+        said = answer("fpga", "push", "digits-int8:1@ecp5-85f", target, "--sign", "release.key")
+        seen = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{target}")
+        assert json.loads(seen)["artifactType"] == "application/vnd.edgekit.fpga.package.v1"
+        skopeo("copy", "--src-tls-verify=false", f"docker://{target}", f"oci:{tmp_path / 'copy'}:1")
+        assert Layout(tmp_path / "copy").find("1").digest == said["digest"]
+        fetched = answer("fpga", "pull", target, "-o", "out.npu", "--key", "release.key.pub")
+        assert (fetched["verified"], fetched["manifest"]) == (True, said["digest"])
