@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.errors import ImageError
+from edgekit.oci.compression import Compression, compressor_identity
 from edgekit.oci.descriptor import Platform, canonical_json
 from edgekit.oci.image import Settings
-from edgekit.oci.layer import (
-    Compression,
-    compressor_identity,
-)
 from edgekit.oci.reference import Reference
 from edgekit.packager.base import USER, DebianBase
 from edgekit.packager.debian import lock_debian
