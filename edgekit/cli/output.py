@@ -12,7 +12,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH = 100
-_SHORT = 20
+_SHORT = 30
 _NUMBER = re.compile(r"-?[0-9][0-9,]*(\.[0-9]+)?")
 
 
@@ -46,10 +46,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     )
     for position, name in enumerate(columns):
         numeric = bool(cells) and all(_NUMBER.fullmatch(str(row[position])) for row in cells)
-        # names and times stay in one line, where long texts beside them can be folded
-        short = max(map(len, (name, *(str(row[position]) for row in cells)))) <= _SHORT
+        # what a row is about is to be copied from it: it stays in one line, the others are folded
+        whole = position == 0 and max((len(str(row[0])) for row in cells), default=0) <= _SHORT
         table.add_column(
-            name, justify="right" if numeric else "left", overflow="fold", no_wrap=short
+            name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole
         )
     for row in cells:
         # as Text, lest rich takes edgekit[sim] for its markup
