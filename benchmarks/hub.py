@@ -220,8 +220,11 @@ def mosquitto_rate(count: int) -> float | None:
             return rate("127.0.0.1", port, broker_clients(), count)
 
 
-def amqtt_rate(count: int) -> float:
-    """Amqtt's rate."""
+def amqtt_rate(count: int) -> float | None:
+    """Amqtt's rate; None where it is not installed (`pip install amqtt`)."""
+    found = Path(sys.executable).parent / "amqtt"
+    if not found.exists():
+        return None
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "amqtt.yaml"
@@ -230,7 +233,7 @@ def amqtt_rate(count: int) -> float:
             "plugins:\n  amqtt.plugins.authentication.AnonymousAuthPlugin:\n"
             "    allow_anonymous: true\n"
         )
-        program = [str(Path(sys.executable).parent / "amqtt"), "-c", str(settings)]
+        program = [str(found), "-c", str(settings)]
         with serving(program, port):
             return rate("127.0.0.1", port, broker_clients(), count)
 

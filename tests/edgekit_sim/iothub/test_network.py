@@ -22,9 +22,9 @@ from edgekit_sim.iothub import HubHandle, start_hub
 pytestmark = pytest.mark.needs("netns")
 DEVICE_PORTS = "-p tcp --dport 8883"
 LOSS = "-m statistic --mode random --probability 0.15 -j DROP"
-RESETS = "-m statistic --mode random --probability 0.05 -j REJECT --reject-with tcp-reset"
-FEW_RESETS = RESETS.replace("0.05", "0.01")
-SECONDS, PATIENCE = 90.0, 10.0
+RESETS = "-m statistic --mode random --probability 0.03 -j REJECT --reject-with tcp-reset"
+FEW_RESETS = RESETS.replace("0.03", "0.01")
+SECONDS, PATIENCE = 90.0, 3.0
 
 
 class Network:
@@ -173,17 +173,17 @@ def test_twins_converge(network: Network, device: Any, service: Any) -> None:
     client.on_twin_desired_properties_patch_received = lambda patch: told.append(patch["n"])
     persistently(client.get_twin)
     with network.rules(*BAD):
-        for number in range(15):
+        for number in range(10):
             patch = Twin(properties=TwinProperties(desired={"n": number}))
             service.update_twin("twin", patch)
             persistently(lambda n=number: client.patch_twin_reported_properties({"n": n}))
     twin = persistently(client.get_twin)
     stored = service.get_twin("twin").properties
-    assert twin["desired"]["n"] == stored.desired["n"] == 14
-    assert twin["reported"]["n"] == stored.reported["n"] == 14
-    assert twin["desired"]["$version"] == stored.desired["$version"] == 16
-    # in order, and doubles only: what a session missed between connections it may leave out
-    assert told == sorted(told)
+    assert twin["desired"]["n"] == stored.desired["n"] == 9
+    assert twin["reported"]["n"] == stored.reported["n"] == 9
+    assert twin["desired"]["$version"] == stored.desired["$version"] == 11
+    # new ones in order; what was not acknowledged comes again, and some may be missed
+    assert list(dict.fromkeys(told)) == sorted(set(told))
 
 
 def test_a_method_times_out_and_works_again(network: Network, device: Any, service: Any) -> None:
