@@ -20,6 +20,7 @@ from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 from edgekit_sim.iothub import HubHandle, start_hub
 
 pytestmark = pytest.mark.needs("netns")
+PREFIX = "edgekit-"
 DEVICE_PORTS = "-p tcp --dport 8883"
 LOSS = "-m statistic --mode random --probability 0.15 -j DROP"
 RESETS = "-m statistic --mode random --probability 0.03 -j REJECT --reject-with tcp-reset"
@@ -37,13 +38,14 @@ class Network:
 
     def __init__(self) -> None:
         number = os.getpid() % 16000
-        self.name = f"edgekit-{number}"
+        self.name = f"{PREFIX}{os.getpid()}"
         net = f"198.18.{number // 64}"  # the range that RFC 2544 sets aside for tests
         low = number % 64 * 4
         self.address = f"{net}.{low + 2}"
-        self._here, self._gateway = f"ek{number}", f"{net}.{low + 1}"
+        self._here, self._gateway = f"ek{os.getpid()}", f"{net}.{low + 1}"
 
     def __enter__(self) -> "Network":
+        _remove_left_over()
         inside = f"ip -n {self.name}"
         for command in (
             f"ip netns add {self.name}",
@@ -74,6 +76,17 @@ class Network:
     def _iptables(self, arguments: str) -> None:
         command = f"ip netns exec {self.name} iptables -w {arguments}"
         subprocess.run(command.split(), check=True)
+
+
+def _remove_left_over() -> None:
+    """Remove the namespaces of tests that were killed."""
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True)
+    for line in listed.stdout.splitlines():
+        name = line.split()[0]
+        owner = name.removeprefix(PREFIX)
+        if owner != name and owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            # another test may do so at this moment
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")
