@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from edgekit_sim.iotedge.edge_hub.routes import EdgeRoute
+from edgekit_sim.iotedge.edge_hub.routes import UPSTREAM, EdgeRoute
 from edgekit_sim.iothub.store import Store
 
 SCHEMA = """
@@ -35,6 +35,11 @@ class Waiting:
     body: bytes
 
 
+def upstream(module: str) -> str:
+    """The receiver of what a module sends to the hub: each goes over a connection of its own."""
+    return f"{UPSTREAM}/{module}"
+
+
 class Forward:
     """All messages on their way.
 
@@ -49,19 +54,33 @@ class Forward:
 
     def put(self, route: EdgeRoute, module: str, properties: str, body: bytes) -> None:
         """Queue a message for the disk."""
-        receiver = route.sink.partition("/")[0]
+        to_hub = route.sink == UPSTREAM
+        receiver = upstream(module) if to_hub else route.sink.partition("/")[0]
         expires = time.time() + route.seconds
         row = (route.sink, receiver, route.priority, expires, module, properties, body)
         self._store.append(_INSERT, row)
 
     def waiting(self, receiver: str, limit: int) -> list[Waiting]:
-        """The first messages for `$upstream` or a module, the most urgent first."""
+        """The first messages for a module, or for the hub from one, the most urgent first."""
         rows = self._store.read(
             "SELECT id, sink, module, properties, body FROM forward"
             " WHERE receiver = ? AND expires > ? ORDER BY priority, id LIMIT ?",
             (receiver, time.time(), limit + len(self._gone)),
         )
         return [Waiting(*row) for row in rows if row[0] not in self._gone][:limit]
+
+    def senders(self) -> set[str]:
+        """The modules with messages that wait for the hub."""
+        statement = "SELECT DISTINCT module FROM forward WHERE sink = ?"
+        return {module for (module,) in self._store.read(statement, (UPSTREAM,))}
+
+    def kept(self, numbers: set[int]) -> set[int]:
+        """Those of some messages that are still kept."""
+        if not numbers:
+            return set()
+        between = (min(numbers), max(numbers))
+        rows = self._store.read("SELECT id FROM forward WHERE id BETWEEN ? AND ?", between)
+        return numbers & {number for (number,) in rows}
 
     def done(self, number: int) -> None:
         """A receiver has a message."""
@@ -70,10 +89,7 @@ class Forward:
 
     def expire(self) -> None:
         """Forget what has waited for too long."""
-        if self._gone:
-            between = (min(self._gone), max(self._gone))
-            left = self._store.read("SELECT id FROM forward WHERE id BETWEEN ? AND ?", between)
-            self._gone &= {number for (number,) in left}
+        self._gone = self.kept(self._gone)
         now = time.time()
         if self._store.read("SELECT 1 FROM forward WHERE expires <= ? LIMIT 1", (now,)):
             self._store.write("DELETE FROM forward WHERE expires <= ?", (now,))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgekit_sim.iotedge.config import ConnectionString
-from edgekit_sim.iotedge.edge_hub.forward import Forward, Waiting
+from edgekit_sim.iotedge.edge_hub.forward import Forward, Waiting, upstream
 from edgekit_sim.iotedge.edge_hub.routes import UPSTREAM, EdgeRoutes
 from edgekit_sim.iotedge.edge_hub.upstream import PORT, ModuleLink
 from edgekit_sim.iotedge.errors import DeviceError
@@ -89,9 +89,11 @@ class EdgeRouter:
 
     Attributes:
         routes: the routes in force.
+        senders: the modules whose messages go to the hub.
     """
 
     def __init__(self, store: Store, forward: Forward) -> None:
+        self.senders = forward.senders()
         self._store = store
         self._forward = forward
         self.routes = EdgeRoutes()
@@ -109,6 +111,8 @@ class EdgeRouter:
         message = Message(properties, body, identity)
         for route in self.routes.sinks(message, output).values():
             self._forward.put(route, identity.module_id, properties, body)
+            if route.sink == UPSTREAM:
+                self.senders.add(identity.module_id)
         if sender is not None:
             self._store.acknowledge(sender, packet_id)
 
@@ -205,6 +209,8 @@ class EdgeHub:
                 elif time.time() > connection.expires:
                     connection.close()
             self._forward.expire()
+            for receiver, sent in self._sent.items():  # what has expired makes room
+                self._sent[receiver] = self._forward.kept(sent)
             self._pump()
 
     # ---- modules' connections
@@ -282,12 +288,18 @@ class EdgeHub:
         for connection in list(self._present.values()):
             if connection.identity is not None:
                 self._feed(connection.identity)
-        sent = self._sent.setdefault(UPSTREAM, set())
-        for waiting in self._new(UPSTREAM, sent):
-            link = self._link(waiting.module)
-            if link is not None:
-                sent.add(waiting.id)
-                link.send(waiting.id, waiting.properties, waiting.body)
+        for module in list(self.router.senders):
+            self._send_up(module)
+
+    def _send_up(self, module: str) -> None:
+        """Send the hub what waits for it from a module."""
+        sent = self._sent.setdefault(upstream(module), set())
+        link = self._link(module)
+        if link is None:
+            return
+        for waiting in self._new(upstream(module), sent):
+            sent.add(waiting.id)
+            link.send(waiting.id, waiting.properties, waiting.body)
 
     def _new(self, receiver: str, sent: set[int]) -> Iterable[Waiting]:
         """The next messages for a receiver, as far as its window goes."""
@@ -327,10 +339,10 @@ class EdgeHub:
             )
         return self._links[module]
 
-    def _arrived(self, number: int) -> None:
-        self._sent[UPSTREAM].discard(number)
+    def _arrived(self, module: str, number: int) -> None:
+        self._sent[upstream(module)].discard(number)
         self._forward.done(number)
-        self._pump()
+        self._send_up(module)
 
     def _from_hub(self, module: str, topic: str, payload: bytes) -> None:
         """Pass on what the hub says to a module."""

@@ -22,7 +22,7 @@ PAUSES = (1, 10)  # seconds before the first and the later attempts
 API_VERSION = "2021-04-12"
 
 Received = Callable[[str, str, bytes], None]
-Sent = Callable[[int], None]
+Sent = Callable[[str, int], None]
 
 
 class ModuleLink:
@@ -33,7 +33,7 @@ class ModuleLink:
         identity: the module's name and key.
         tls: how the hub's certificate is checked.
         received: called in the event loop with module, topic and payload.
-        sent: called in the event loop with the number of a message that the hub has.
+        sent: called in the event loop with module and number of a message that the hub has.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ModuleLink:
     def _confirm(self, packet: int) -> None:
         number = self._numbers.pop(packet, None)
         if number is not None:
-            self._sent(number)
+            self._sent(self._identity.name, number)
 
     @property
     def idle(self) -> bool:
