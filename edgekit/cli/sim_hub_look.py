@@ -26,10 +26,10 @@ state_option = click.option(
 )
 
 
-def _hub(state: Path) -> Any:
-    from edgekit_sim.iothub import find_hub
+def hub_of(state: Path) -> Any:
+    """A client of the hub that runs on a state folder."""
 
-    return find_hub(state)
+    return findhub_of(state)
 
 
 def _read_json(_ctx: click.Context, _param: click.Parameter, text: str | None) -> Any:
@@ -64,7 +64,7 @@ def events(
       edgekit sim hub events --device d1 --json
       edgekit sim hub events --endpoint alerts
     """
-    hub = _hub(state)
+    hub = hub_of(state)
     found = hub.events(after, endpoint)
     if not follow:
         chosen = [event for event in found if device in (None, event["deviceId"])]
@@ -94,7 +94,7 @@ def routes(state: Path, as_json: bool) -> None:
       edgekit sim hub routes
       edgekit sim hub routes --json    the whole routing section, and the endpoints' health
     """
-    hub = _hub(state)
+    hub = hub_of(state)
     routing = hub.routing()
     health = hub.request("GET", "/edgekit/routing/health")["value"]
     if as_json:
@@ -184,7 +184,7 @@ def create(
       edgekit sim hub device create d2 --edge --tag site=a --tag line=7
     """
     patch = dict(_tag(tag) for tag in tags)
-    hub = _hub(state)
+    hub = hub_of(state)
     hub.create_device(name, edge=edge)
     if patch:
         hub.request("PATCH", f"/twins/{_path(name, None)}", {"tags": patch})
@@ -234,7 +234,7 @@ def list_devices(state: Path, as_json: bool) -> None:
       edgekit sim hub device list
       edgekit sim hub device list --json
     """
-    hub = _hub(state)
+    hub = hub_of(state)
     twins = hub.request("POST", "/devices/query", {"query": "SELECT * FROM devices"})
     rows = [
         {
@@ -275,7 +275,7 @@ def twin(
       edgekit sim hub twin d1 --desired '{"rate": 5}'
     """
     del as_json  # a twin is JSON in any case
-    hub = _hub(state)
+    hub = hub_of(state)
     path = f"/twins/{_path(device_id, module)}"
     change: dict[str, Any] = {}
     if desired is not None:
@@ -311,4 +311,4 @@ def invoke(
     """
     del as_json  # an answer is JSON in any case
     call = {"methodName": method, "payload": payload, "responseTimeoutInSeconds": timeout}
-    print_json(_hub(state).request("POST", f"/twins/{_path(device_id, module)}/methods", call))
+    print_json(hub_of(state).request("POST", f"/twins/{_path(device_id, module)}/methods", call))

@@ -197,7 +197,7 @@ def http(hub: HubHandle) -> Iterator[requests.Session]:
 @given(
     name=NAMES | WORDS,
     document=JSON,
-    body=st.none() | st.binary(max_size=20),
+    body=st.none() | st.just(b"\0") | st.binary(max_size=20),
     query=QUERIES,
     headers=HEADERS,
 )

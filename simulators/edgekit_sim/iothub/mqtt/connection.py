@@ -260,6 +260,9 @@ class DeviceConnection(asyncio.Protocol):
         if self._hub.faults.strikes(PARTITION, device_id):
             self.abort()
             return packets.UNAVAILABLE
+        if not self._hub.quotas.connect():
+            logger.info("%s: more connections in a second than the tier has", device_id[:140])
+            return packets.UNAVAILABLE
         path, _, query = (connect.username or "").partition("/?")
         host, _, named = path.partition("/")
         if named.rstrip("/") != connect.client_id or not host:
@@ -294,6 +297,9 @@ class DeviceConnection(asyncio.Protocol):
                 raise Malformed("PUBLISH with packet id 0")
         if end > len(body):
             raise Malformed("PUBLISH shorter than its topic")
+        if self._hub.faults.active and self._strikes(DROP):
+            self.abort()
+            return
         if topic.startswith(self._events_topic):
             self._telemetry(topic, body[end:], packet_id, bool(first & 1))
             return
@@ -319,26 +325,27 @@ class DeviceConnection(asyncio.Protocol):
         if retain:  # the service keeps nothing retained and says so in a property
             properties = f"{properties}&mqtt-retain=true".lstrip("&")
         assert self.identity is not None
-        if self._hub.faults.active and self._strikes(DROP):
-            self.abort()
-            return
-        if not self._hub.quotas.takes_message(len(payload) + len(rest)):
-            raise Malformed("more messages than the tier has in a day")
+        self._hub.quotas.count_message(len(payload) + len(rest))
         if packet_id:
             self._hub.router.telemetry(self.identity, properties, payload, self, packet_id)
             self._unacknowledged += 1
         else:
             self._hub.router.telemetry(self.identity, properties, payload)
         store = self._hub.store
-        if (self._unacknowledged > UNACKNOWLEDGED_LIMIT or store.congested) and not self._paused:
+        if self._paused:
+            return
+        if self._unacknowledged > UNACKNOWLEDGED_LIMIT or store.congested:
             self._pause()
+            store.then(self._resume)
+        elif wait := self._hub.quotas.send():
+            self._pause()
+            asyncio.get_running_loop().call_later(wait, self._resume)
 
     def _pause(self) -> None:
-        """Read no more until all that has come is on disk."""
+        """Read no more until `_resume`."""
+        self._paused = True
         if self._transport is not None:
-            self._paused = True
             self._transport.pause_reading()
-            self._hub.store.then(self._resume)
 
     def _resume(self) -> None:
         self._paused = False
