@@ -29,7 +29,7 @@ state_option = click.option(
 def hub_of(state: Path) -> Any:
     """A client of the hub that runs on a state folder."""
 
-    return findhub_of(state)
+    return find_hub(state)
 
 
 def _read_json(_ctx: click.Context, _param: click.Parameter, text: str | None) -> Any:
