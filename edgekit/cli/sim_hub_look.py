@@ -28,6 +28,7 @@ state_option = click.option(
 
 def hub_of(state: Path) -> Any:
     """A client of the hub that runs on a state folder."""
+    from edgekit_sim.iothub import find_hub
 
     return find_hub(state)
 
