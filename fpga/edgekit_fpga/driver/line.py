@@ -20,13 +20,16 @@ class SerialLine:
     Args:
         device: as in `/dev/ttyUSB0`.
         baud: bits a second.
+        flow_control: whether RTS and CTS are connected and heeded.
         timeout: seconds without a byte after which a read or write gives up.
 
     Raises:
         LinkError: no such speed, the device does not open, or another program has it.
     """
 
-    def __init__(self, device: str, baud: int, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, device: str, baud: int, flow_control: bool = False, timeout: float = TIMEOUT
+    ) -> None:
         self.device, self.timeout = device, timeout
         speed = getattr(termios, f"B{baud}", None)
         if speed is None:
@@ -39,7 +42,7 @@ class SerialLine:
                 "see that the board is connected and this user is in its group (dialout)",
             ) from error
         try:
-            self._configure(speed)
+            self._configure(speed, flow_control)
         except BaseException:
             self.close()
             raise
@@ -92,13 +95,13 @@ class SerialLine:
         """Let go of the device."""
         os.close(self._descriptor)
 
-    def _configure(self, speed: int) -> None:
+    def _configure(self, speed: int, flow_control: bool) -> None:
         try:
             # others must not read our replies; the lock ends with this process, however it ends
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             tty.setraw(self._descriptor)
             attributes = termios.tcgetattr(self._descriptor)
-            attributes[2] |= termios.CLOCAL
+            attributes[2] |= termios.CLOCAL | (termios.CRTSCTS if flow_control else 0)
             attributes[4] = attributes[5] = speed
             termios.tcsetattr(self._descriptor, termios.TCSANOW, attributes)
         except BlockingIOError as error:

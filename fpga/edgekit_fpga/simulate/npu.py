@@ -85,7 +85,8 @@ def port_simulator(board: Board) -> Path:
 def serial_simulator(board: Board) -> Path:
     """The executable that is a board's NPU behind its serial line; see `simulator`."""
     given = {**parameters(board), "CLOCKS_PER_BIT": CLOCKS_PER_BIT}
-    return build("npu_serial", rtl.sources(), _bench("serial_bench.cpp"), given)
+    top = "npu_compact_serial" if board.array.core == COMPACT else "npu_serial"
+    return build(top, rtl.sources(), _bench("serial_bench.cpp"), given)
 
 
 def _bench(name: str) -> str:

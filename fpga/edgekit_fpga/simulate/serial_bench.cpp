@@ -1,4 +1,4 @@
-// Module npu_serial as a process: the host's end of its line, a bit at a time.
+// Module npu_serial or npu_compact_serial as a process: the host's end of its line, bit by bit.
 //
 // stdin: records of a kind, a count and so many bytes; kind 0 sends the bytes, kind 1 (count 0) holds
 // the line low for a break. stdout: the bytes that come back. The clock stands still while neither
@@ -17,11 +17,22 @@ static const int LINGER = 4 * FRAME;
 
 static Vdut dut;
 
+// Whether the board asks for a pause; a board without that wire never does.
+template <class Board>
+static auto paused(Board& board, int) -> decltype(bool(board.rts_n)) {
+  return board.rts_n;
+}
+template <class Board>
+static bool paused(Board&, long) {
+  return false;
+}
+
 // What to do with the line, oldest first: levels, each for one bit.
 struct Sender {
   std::vector<bool> levels;
   size_t next = 0;
   int left = 0;
+  int pause = 0;  // bits of the byte under way, which a pause does not cut
 
   bool idle() const { return left == 0 && next == levels.size(); }
   void add(uint8_t byte) {
@@ -30,13 +41,16 @@ struct Sender {
     levels.push_back(true);
   }
   void add_break() {
-    levels.insert(levels.end(), 12, false);
-    levels.insert(levels.end(), 2, true);
+    levels.insert(levels.end(), 16, false);
+    levels.insert(levels.end(), 4, true);
   }
   void step() {
     if (left > 0) {
       left--;
+    } else if (next < levels.size() && pause == 0 && paused(dut, 0)) {
+      return;
     } else if (next < levels.size()) {
+      pause = pause == 0 ? 9 : pause - 1;
       dut.rx = levels[next++];
       left = BIT - 1;
     } else {

@@ -104,7 +104,7 @@ def test_registers_and_streams_are_frames(far):
     ],
 )
 def test_a_line_that_lies_is_an_error(far, monkeypatch, answer, message):
-    monkeypatch.setattr(SerialLine.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(SerialLine.__init__, "__defaults__", (False, 0.2))
     port = SerialPort.open(far(answer).device)
     with pytest.raises(LinkError, match=message):
         port.read(Register.ID)
@@ -160,13 +160,14 @@ def test_what_is_no_device_is_refused(device, baud, message):
 
 @pytest.mark.needs("verilator")
 @pytest.mark.timeout(900)
-def test_the_rtl_behind_its_bridge_gives_the_interpreters_outputs():
-    """The whole way: driver, termios, pseudo-terminal, UART, bridge, AXI, NPU."""
-    package = compile_model(small_net(3))
+@pytest.mark.parametrize("board", ["ecp5-85f", "ice40-up5k"])
+def test_the_rtl_behind_its_bridge_gives_the_interpreters_outputs(board):
+    """The whole way: driver, termios, pseudo-terminal, UART, bridge, NPU."""
+    package = compile_model(small_net(3), board)
     images = {"x": np.random.default_rng(4).normal(size=(2, 1, 8, 8)).astype(np.float32)}
     with open_driver("rtl") as driver:
         direct = driver.run(package, images)
-    command = [sys.executable, "-m", "edgekit_fpga.simulate.bridge", "ecp5-85f"]
+    command = [sys.executable, "-m", "edgekit_fpga.simulate.bridge", board]
     bridge = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         device = bridge.stdout.readline().strip()

@@ -3,12 +3,10 @@ import select
 import struct
 import subprocess
 from binascii import crc_hqx
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgekit_fpga import rtl
 from edgekit_fpga.driver.npu import Npu
 from edgekit_fpga.driver.port import ID, DeviceError, LinkError, Register
 from edgekit_fpga.driver.serial import (
@@ -24,14 +22,12 @@ from edgekit_fpga.driver.serial import (
     frame,
 )
 from edgekit_fpga.interpreter import Machine
-from edgekit_fpga.simulate.npu import measure, parameters
-from edgekit_fpga.simulate.verilator import build
+from edgekit_fpga.simulate.npu import measure, serial_simulator
 from tests.edgekit_fpga.rtl.random_layers import Generator
 from tests.edgekit_fpga.rtl.test_axi import BOARD, streamed
 
 # the time is for building simulators on a machine that has other things to do
 pytestmark = [pytest.mark.needs("verilator"), pytest.mark.timeout(600)]
-BENCH = Path(__file__).with_name("serial_bench.cpp")
 
 
 class SimulatedLine:
@@ -103,15 +99,9 @@ class BridgeModel:
         return body + struct.pack(">H", crc_hqx(body, 0xFFFF))
 
 
-@pytest.fixture(scope="module")
-def program():
-    given = {**parameters(BOARD), "CLOCKS_PER_BIT": 8}
-    return build("npu_serial", rtl.sources(), BENCH.read_text(), given)
-
-
 @pytest.fixture
-def line(program):
-    line = SimulatedLine(program)
+def line():
+    line = SimulatedLine(serial_simulator(BOARD))
     yield line
     line.close()
 
