@@ -5,7 +5,7 @@ writes activation memory by the instructions' own descriptors, and computes with
 Sums run in float32 or float64 only where every partial sum is an integer they hold exactly.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,14 @@ from edgekit_fpga.program import Program, unpack_entry
 
 Numbers = NDArray[Any]
 FLOAT32_EXACT = 1 << 24
+# elements that are computed at a time: more are no faster, and take more memory
+BATCH = 32
+
+
+def batches(arrays: Mapping[str, Numbers], size: int) -> Iterator[dict[str, Numbers]]:
+    """Arrays that share a first axis, in parts of at most `size` along it."""
+    for start in range(0, len(next(iter(arrays.values()))), size):
+        yield {name: value[start : start + size] for name, value in arrays.items()}
 
 
 @dataclass(eq=False)
@@ -70,6 +78,9 @@ class Machine:
             Tensor name -> int8 (N, C, H, W).
         """
         batch = len(next(iter(inputs.values())))
+        if batch > BATCH and observe is None:
+            parts = [self.run(part, outputs) for part in batches(inputs, BATCH)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
         memory = Activations(batch, self.array.banks, self.granules, self.array.output_lanes)
         places = self.program.placements
         for name, value in inputs.items():
