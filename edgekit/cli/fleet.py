@@ -90,6 +90,8 @@ def apply_command(
         if not yes:
             _ask(plan)
         done = apply(plan, hub, lambda item: say(f"{item.id}: stored, priority {item.priority}"))
+    if not dry_run:
+        _note(hub)
     if as_json:
         stored = [item.id for item in done]
         print_json({**_plan_object(plan, None), "dry_run": dry_run, "stored": stored})
@@ -150,6 +152,22 @@ def _plan(file: Path, images: tuple[str, ...], hub: "AzureHub") -> "Plan":
     from edgekit.fleet import load_fleet, plan
 
     return plan(load_fleet(file, resolver(images)), hub)
+
+
+def _note(hub: "AzureHub") -> None:
+    """Record in the workspace, where there is one, what the hub's deployments carry now."""
+    from edgekit.errors import WorkspaceError
+    from edgekit.fleet.images import carried
+    from edgekit.registry import Registry
+    from edgekit.workspace import Workspace
+
+    try:
+        workspace = Workspace.find()
+    except WorkspaceError:
+        return
+    Registry.open(workspace).note_deployments(
+        hub.name, {item.id: carried(item) for item in hub.configurations()}
+    )
 
 
 def _ask(plan: "Plan") -> None:

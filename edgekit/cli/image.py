@@ -2,10 +2,13 @@
 
 import click
 
+from edgekit.cli.artefacts import list_images, tag_image
 from edgekit.cli.image_build import build, push
+from edgekit.cli.image_delta import apply_delta, delta
+from edgekit.cli.image_keys import keygen, public_key
 from edgekit.cli.image_move import bundle, copy, delete, unbundle
-from edgekit.cli.image_show import diff, list_images, show
-from edgekit.cli.image_trust import keygen, sbom, sign, verify
+from edgekit.cli.image_show import diff, show
+from edgekit.cli.image_trust import sbom, sign, verify
 
 
 @click.group()
@@ -25,7 +28,7 @@ def image() -> None:
 
 
 for _command in (
-    *(build, bundle, copy, delete, diff, keygen, list_images),
-    *(push, sbom, show, sign, unbundle, verify),
+    *(apply_delta, build, bundle, copy, delete, delta, diff, keygen, list_images),
+    *(public_key, push, sbom, show, sign, tag_image, unbundle, verify),
 ):
     image.add_command(_command)

@@ -11,12 +11,14 @@ import click
 
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, image_store, located, shared, size
 from edgekit.cli.output import json_option, print_json, print_table, progress, say
+from edgekit.cli.registered import LABEL, labels
 
 if TYPE_CHECKING:
     from edgekit.oci.descriptor import Platform
     from edgekit.packager.image import BuiltImage
     from edgekit.packager.recipes import PackagedModel
-    from edgekit.registry import ModelRef, Registry
+    from edgekit.registry import ModelRef, ModelVersion, Registry, TensorSpec
+    from edgekit.registry.records import Role
 
 
 @click.command()
@@ -31,12 +33,19 @@ if TYPE_CHECKING:
 @click.option(
     "--score",
     type=FILE,
-    help="A score.py of your own, put into the image.",
+    help="A script with init() and run(data) that answers; the registered one by default.",
 )
 @click.option(
     "--requirements",
     type=FILE,
     help="A requirements.txt of what score.py imports.",
+)
+@click.option("--tag", "tags", multiple=True, metavar=LABEL, help="Can be changed later.")
+@click.option("--property", "properties", multiple=True, metavar=LABEL, help="Cannot be changed.")
+@click.option(
+    "--fpga",
+    metavar="BOARD",
+    help="Put the model's FPGA package for this board into it, and what serves that.",
 )
 @click.option("--push", "push_to", metavar="REGISTRY/NAME:TAG", help="Push it to a registry.")
 @click.option(
@@ -53,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sign",
     "key",
-    type=FILE,
+    metavar="PATH|pkcs11:URI",
     help="Sign what was pushed with this key, with its bill of material and provenance.",
 )
 @click.option("--update", is_flag=True, help="Take the newest packages and wheels, not the locked.")
@@ -65,11 +74,14 @@ def build(
     base: str,
     score: Path | None,
     requirements: Path | None,
+    tags: tuple[str, ...],
+    properties: tuple[str, ...],
+    fpga: str | None,
     push_to: str | None,
     output: str | None,
     load_it: bool,
     compression: str,
-    key: Path | None,
+    key: str | None,
     update: bool,
     plain_http: bool,
     as_json: bool,
@@ -84,21 +96,25 @@ def build(
       edgekit image build digits:1 --push registry.example.com/digits:1
       edgekit image build digits:1 --platform linux/arm64 --output oci:out
       edgekit image build digits --output docker-archive:digits.tar --platform linux/amd64
+      edgekit image build digits-int8:1 --fpga ecp5-85f --push registry.example.com/digits-fpga:1
     """
     from edgekit.oci.reference import Reference
     from edgekit.packager.deliver import Output, host_platform, load, push_image, write
     from edgekit.packager.image import build_image
     from edgekit.packager.materials import LOCAL_BUILDER
     from edgekit.packager.plan import DEFAULT_PLATFORMS, plan_image
-    from edgekit.registry import Registry
+    from edgekit.registry import ModelRef, Registry
     from edgekit.workspace import Workspace
 
     began = time.monotonic()
     # everything the user typed is read before anything is done
+    if fpga and score:
+        raise click.UsageError("--fpga serves a package as it is: give no --score")
     if key:
-        from edgekit.oci.signing import read_private_key
+        from edgekit.oci.keys import open_signer
 
-        read_private_key(key)
+        with open_signer(key):
+            """It opens; it signs when the image is where it goes."""
         if not push_to:
             raise click.UsageError("--sign signs what is pushed: give --push too")
     target = Reference.parse(push_to) if push_to else None
@@ -109,7 +125,14 @@ def build(
         chosen = (host_platform(),) if alone and target is None else DEFAULT_PLATFORMS
     workspace = Workspace.find()
     registry = Registry.open(workspace)
-    packaged, ref = _packaged(registry, model)
+    version = registry.get(ModelRef.parse(model))
+    ref = version.ref
+    if not fpga:
+        score = score or _stored(registry, version, "score")
+        requirements = requirements or _stored(registry, version, "requirements")
+    packaged = _packaged(registry, version, by_script=score is not None)
+    if fpga:
+        packaged = _with_package(registry, packaged, ref, fpga)
     store = image_store(workspace)
     with _telling() as tell:
         plan = plan_image(
@@ -147,6 +170,8 @@ def build(
         digest=built.digest,
         reference=where,
         platforms=[str(platform) for platform in built.platforms],
+        tags=labels(tags),
+        properties=labels(properties),
     )
     seconds = time.monotonic() - began
     _report(built, packaged, where, uploaded, seconds, as_json, pushed_to=target is not None)
@@ -248,7 +273,12 @@ def _record_again(digest: str, reference: str) -> None:
         return
     for record in registry.images(digest=digest)[:1]:
         registry.record_image(
-            model=record.model, digest=digest, reference=reference, platforms=record.platforms
+            model=record.model,
+            digest=digest,
+            reference=reference,
+            platforms=record.platforms,
+            tags=record.tags,
+            properties=record.properties,
         )
 
 
@@ -258,30 +288,50 @@ def _platforms(texts: tuple[str, ...]) -> "tuple[Platform, ...]":
     return tuple(Platform.parse(part) for text in texts for part in text.split(","))
 
 
-def _packaged(registry: "Registry", model: str) -> "tuple[PackagedModel, ModelRef]":
-    from edgekit.errors import ImageError
+def _packaged(registry: "Registry", version: "ModelVersion", *, by_script: bool) -> "PackagedModel":
+    """What goes into the image; a script finds the file by the name it was registered by."""
     from edgekit.packager.recipes import PackagedModel
-    from edgekit.registry import ModelRef, TensorSpec
 
-    def plain(spec: TensorSpec) -> dict[str, Any]:
+    def plain(spec: "TensorSpec") -> dict[str, Any]:
         return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
-    version = registry.get(ModelRef.parse(model))
-    if version.framework != "onnx":
-        raise ImageError(
-            f"{version.ref} is a {version.framework} model, and images score ONNX models",
-            "export it to ONNX and register that",
-        )
-    packaged = PackagedModel(
+    def stored(digest: str) -> Callable[[], Path]:
+        return cache(lambda: registry.stored_file(digest))
+
+    return PackagedModel(
         version.name,
         version.version,
         version.digest,
-        cache(lambda: registry.model_file(version.ref)),
+        stored(version.digest),
         tuple(plain(spec) for spec in version.inputs),
         tuple(plain(spec) for spec in version.outputs),
         (str(version.parent),) if version.parent else (),
+        kind="onnx" if version.framework == "onnx" else "file",
+        filename=version.filename if by_script else "",
+        others=tuple(
+            (file.path, stored(file.digest), file.digest) for file in version.files_for("weights")
+        ),
     )
-    return packaged, version.ref
+
+
+def _stored(registry: "Registry", version: "ModelVersion", role: "Role") -> Path | None:
+    """The file that was registered with a version for a role."""
+    for file in version.files_for(role):
+        return registry.stored_file(file.digest)
+    return None
+
+
+def _with_package(
+    registry: "Registry", model: "PackagedModel", ref: "ModelRef", board: str
+) -> "PackagedModel":
+    """The same version, as its FPGA package for a board."""
+    from dataclasses import replace
+
+    from edgekit.packager.fpga import package_for
+
+    record = package_for(registry, ref, board)
+    file = cache(lambda: registry.graph_file(record))
+    return replace(model, digest=record.digest, file=file, kind="npu", filename="", others=())
 
 
 @contextmanager

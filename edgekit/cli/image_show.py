@@ -1,44 +1,9 @@
-"""`edgekit image list, show, diff`: what was made, what is in it, what changed."""
+"""`edgekit image show, diff`: what is in an image, what changed."""
 
 import click
 
-from edgekit.cli.image_named import PLAIN_HTTP, located, shared, size
+from edgekit.cli.image_named import PLAIN_HTTP, located, size
 from edgekit.cli.output import json_option, print_json, print_table, say
-
-
-@click.command("list")
-@click.option("--model", help="Only images of this model, NAME or NAME:VERSION.")
-@json_option
-def list_images(model: str | None, as_json: bool) -> None:
-    """List the images that were made, oldest first.
-
-    \b
-    Examples:
-      edgekit image list
-      edgekit image list --model digits:1 --json
-    """
-    from edgekit.registry import ModelRef, Registry
-    from edgekit.workspace import Workspace
-
-    registry = Registry.open(Workspace.find())
-    found = registry.images(model=ModelRef.parse(model) if model else None)
-    if as_json:
-        print_json({"images": [record.as_dict() for record in found]})
-        return
-    if not found:
-        say("No images yet; make one: edgekit image build MODEL:VERSION")
-        return
-    rows = [
-        (
-            str(record.model),
-            record.digest.removeprefix("sha256:")[:12],
-            shared(record.platforms),
-            record.reference,
-            f"{record.created:%Y-%m-%d %H:%M}",
-        )
-        for record in found
-    ]
-    print_table("", ("model", "digest", "platforms", "where", "made (UTC)"), rows)
 
 
 @click.command()

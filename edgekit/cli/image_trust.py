@@ -1,54 +1,59 @@
-"""`edgekit image keygen, sign, verify, sbom`: who made an image, of what, and who trusts it."""
+"""`edgekit image sign, verify, sbom`: who made an image, of what, and who trusts it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgekit.cli.image_keys import KEY
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, recorded_digest, store_here
 from edgekit.cli.output import json_option, print_json, say
 
+if TYPE_CHECKING:
+    from edgekit.oci.signing import Policy
 
-@click.command()
-@click.argument("path", type=FILE)
-@json_option
-def keygen(path: Path, as_json: bool) -> None:
-    """Make a signing key at PATH, and its public key at PATH.pub.
+F = TypeVar("F", bound=Callable[..., Any])
 
-    The private key is encrypted with EDGEKIT_SIGNING_PASSWORD where that is set. A file that exists
-    is never replaced.
 
-    \b
-    Examples:
-      edgekit image keygen release.key
-    """
-    import os
+def policy_options(command: F) -> F:
+    """Add the options that say who must have signed."""
+    for option in (
+        click.option("--policy", "policy_file", type=FILE, help="A TOML file that says who."),
+        click.option("--builder", "builders", multiple=True, help="Provenance must name it."),
+        click.option("--key", "keys", type=FILE, multiple=True, help="A public key."),
+    ):
+        command = option(command)
+    return command
 
+
+def wanted_policy(
+    keys: tuple[Path, ...], builders: tuple[str, ...], policy_file: Path | None
+) -> "Policy":
+    """The policy that the policy options stand for."""
     from edgekit.errors import ImageError
-    from edgekit.oci.signing import fingerprint, new_key
+    from edgekit.oci.signing import Policy
 
-    private, public = new_key()
-    beside = path.with_name(f"{path.name}.pub")
-    for target, data, mode in ((path, private, 0o600), (beside, public, 0o644)):
-        try:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except OSError as error:
-            raise ImageError(f"cannot write {target}: {error.strerror}") from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-    if as_json:
-        print_json({"key": str(path), "public": str(beside), "fingerprint": fingerprint(public)})
-        return
-    say(f"{path}: keep it secret. {beside}: give it to whoever verifies.")
+    if policy_file is not None:
+        if keys or builders:
+            raise click.UsageError("--policy names keys and builders; give it alone")
+        return Policy.read(policy_file)
+    if not keys:
+        raise click.UsageError("who must have signed? Give --key or --policy")
+    try:
+        return Policy(tuple(path.read_bytes() for path in keys), builders)
+    except OSError as error:
+        raise ImageError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 @click.command()
 @click.argument("name")
-@click.option("--key", type=FILE, required=True, help="The signing key.")
+@click.option("--key", required=True, metavar=KEY, help="The signing key: a file, or in a token.")
 @click.option("--builder", default="", help="Who built it, for the provenance: a URI.")
 @PLAIN_HTTP
 @json_option
-def sign(name: str, key: Path, builder: str, plain_http: bool, as_json: bool) -> None:
+def sign(name: str, key: str, builder: str, plain_http: bool, as_json: bool) -> None:
     """Sign the image NAME (REGISTRY/NAME:TAG or oci:DIR), and say what is in it.
 
     The signature is stored beside the image, as cosign stores its own. For an image that was built
@@ -58,6 +63,7 @@ def sign(name: str, key: Path, builder: str, plain_http: bool, as_json: bool) ->
     Examples:
       edgekit image sign registry.example.com/digits:1 --key release.key
       edgekit image sign oci:out --key release.key
+      edgekit image sign oci:out --key 'pkcs11:token=release;object=signing'
     """
     from edgekit.packager.materials import LOCAL_BUILDER
 
@@ -70,16 +76,16 @@ def sign(name: str, key: Path, builder: str, plain_http: bool, as_json: bool) ->
         say(f"  signed: {kind}")
 
 
-def sign_image(name: str, key: Path, builder: str, plain_http: bool) -> tuple[str, list[str]]:
-    """Sign an image where it is; its digest and the kinds of statements that were signed."""
+def sign_image(name: str, key: str, builder: str, plain_http: bool) -> tuple[str, list[str]]:
+    """Sign an image where it is; its digest and the kinds of statements that are signed now."""
     import tempfile
 
     from edgekit.oci.blobs import Blobs
     from edgekit.oci.client import RegistryClient
+    from edgekit.oci.keys import open_signer
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
-    from edgekit.oci.transfer import fetch_root
-    from edgekit.packager.papers import push_papers, statements, write_papers
+    from edgekit.packager.papers import sign_layout, sign_remote, statements
 
     store = store_here()
     if name.startswith("oci:"):
@@ -87,30 +93,34 @@ def sign_image(name: str, key: Path, builder: str, plain_http: bool) -> tuple[st
         layout = Layout(Path(folder))
         root = layout.find(called)
         said = statements(root.digest, called, store, builder)
-        for paper in write_papers(layout.blobs, root, said, key):
-            layout.add(layout.blobs, paper)
+        with open_signer(key) as signer:
+            sign_layout(layout, root, said, signer)
         return root.digest, [each.predicate_type for each in said]
     reference = Reference.parse(name)
     with (
         tempfile.TemporaryDirectory(prefix="edgekit-sign-") as temporary,
+        open_signer(key) as signer,
         RegistryClient(reference, plain_http=plain_http) as client,
     ):
-        blobs = Blobs(Path(temporary))
-        root = fetch_root(reference, blobs, client)
+        root, _data = client.get_manifest(reference.name, reference.target)
         where = f"{reference.registry}/{reference.name}"
         said = statements(root.digest, where, store, builder)
-        push_papers(blobs, write_papers(blobs, root, said, key), reference.name, client)
+        sign_remote(reference, root, said, signer, client, Blobs(Path(temporary)))
     return root.digest, [each.predicate_type for each in said]
 
 
 @click.command()
 @click.argument("name")
-@click.option("--key", "keys", type=FILE, multiple=True, required=True, help="A public key.")
-@click.option("--builder", "builders", multiple=True, help="Provenance must name this builder.")
+@policy_options
 @PLAIN_HTTP
 @json_option
 def verify(
-    name: str, keys: tuple[Path, ...], builders: tuple[str, ...], plain_http: bool, as_json: bool
+    name: str,
+    keys: tuple[Path, ...],
+    builders: tuple[str, ...],
+    policy_file: Path | None,
+    plain_http: bool,
+    as_json: bool,
 ) -> None:
     """Check that NAME (REGISTRY/NAME:TAG or oci:DIR) is signed by one of the keys.
 
@@ -121,21 +131,17 @@ def verify(
     Examples:
       edgekit image verify registry.example.com/digits:1 --key release.key.pub
       edgekit image verify oci:out --key release.key.pub --builder urn:example:ci
+      edgekit image verify registry.example.com/digits:1 --policy policy.toml
     """
     import tempfile
 
-    from edgekit.errors import ImageError
     from edgekit.oci.blobs import Blobs
     from edgekit.oci.client import RegistryClient
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
-    from edgekit.oci.signing import Policy
     from edgekit.packager.papers import verify_layout, verify_remote
 
-    try:
-        policy = Policy(tuple(path.read_bytes() for path in keys), builders)
-    except OSError as error:
-        raise ImageError(f"cannot read {error.filename}: {error.strerror}") from error
+    policy = wanted_policy(keys, builders, policy_file)
     if name.startswith("oci:"):
         folder, _, called = name.removeprefix("oci:").partition(":")
         digest, found = verify_layout(Layout(Path(folder)), called, policy)

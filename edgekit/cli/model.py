@@ -1,11 +1,12 @@
 """`edgekit model`: register, list, quantize and delete models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from edgekit.cli.model_lineage import lineage, lines
 from edgekit.cli.model_measure import profile, quantize
 from edgekit.cli.model_move import download, export_all, import_all, pull, push
 from edgekit.cli.output import json_option, print_json, print_table, say
@@ -17,6 +18,9 @@ from edgekit.cli.registered import (
     open_registry,
     wanted_labels,
 )
+
+if TYPE_CHECKING:
+    from edgekit.registry import ProfileRecord
 
 
 @click.group()
@@ -125,7 +129,8 @@ def list_models(
     """
     from edgekit.registry import ModelRef, Query
 
-    found = open_registry().models(
+    registry = open_registry()
+    found = registry.models(
         Query(
             name=name,
             tags=wanted_labels(tags),
@@ -138,7 +143,14 @@ def list_models(
         )
     )
     if as_json:
-        print_json({"models": [version.as_dict() for version in found]})
+        newest = {record.model: record.as_dict() for record in registry.profiles()}
+        print_json(
+            {
+                "models": [
+                    {**version.as_dict(), "profile": newest.get(version.ref)} for version in found
+                ]
+            }
+        )
     elif not found:
         say("Nothing found. Register a model: edgekit model register PATH --name NAME")
     else:
@@ -177,17 +189,21 @@ def show(ref: str, as_json: bool) -> None:
     version = registry.get(ModelRef.parse(ref))
     profiles = registry.profiles(version.ref)
     images, graphs = registry.images(model=version.ref), registry.graphs(model=version.ref)
+    tree = lineage(registry, version)
     if as_json:
+        running = registry.deployments(version.ref)
         print_json(
             {
                 **version.as_dict(),
                 "profiles": [record.as_dict() for record in profiles],
                 "images": [image.as_dict() for image in images],
                 "graphs": [graph.as_dict() for graph in graphs],
+                "deployments": [deployment.as_dict() for deployment in running],
+                "lineage": tree,
             }
         )
         return
-    lines = [
+    about = [
         ("Model", str(version.ref)),
         ("Digest", version.digest),
         ("Size", f"{version.size:,} bytes"),
@@ -200,12 +216,13 @@ def show(ref: str, as_json: bool) -> None:
         ("Properties", joined(version.properties) or "-"),
         ("Made from", str(version.parent or "-")),
         ("Registered", version.created.astimezone().isoformat(" ", "seconds")),
-        *(("Profile", _profiled(record.measured)) for record in profiles),
-        *(("Image", f"{image.reference} ({', '.join(image.platforms)})") for image in images),
-        *(("FPGA package", f"{graph.digest} for {graph.board}") for graph in graphs),
+        *(("Profile", text) for record in profiles for text in _profiled(record)),
     ]
-    for label, text in lines:
+    for label, text in about:
         click.echo(f"{label + ':':<14}{text}")
+    click.echo("Lineage:")
+    for line in lines(tree):
+        click.echo(f"  {line}")
 
 
 @model.command()
@@ -359,10 +376,14 @@ def gc(days: float, dry_run: bool, as_json: bool) -> None:
     )
 
 
-def _profiled(measured: Mapping[str, Any]) -> str:
+def _profiled(record: "ProfileRecord") -> tuple[str, str]:
+    """A profile in two lines: what was measured, and where."""
+    measured = record.measured
+    when = record.created.astimezone().strftime("%Y-%m-%d %H:%M")
+    latency = f"{measured['p50'] * 1e6:,.0f} µs median, {measured['p99'] * 1e6:,.0f} µs 99%"
     return (
-        f"{measured['p50'] * 1e6:,.0f} µs median, {measured['p99'] * 1e6:,.0f} µs 99% "
-        f"on {measured['machine']}"
+        f"{latency}, {measured['memory'] / 1e6:,.1f} MB of memory",
+        f"  {when} on {measured['machine']}, threads: {measured['threads']}",
     )
 
 

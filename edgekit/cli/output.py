@@ -1,6 +1,7 @@
 """What every command prints: data on stdout, messages on stderr, tables that fit 100 columns."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH = 100
+_NUMBER = re.compile(r"-?[0-9][0-9,]*(\.[0-9]+)?")
 
 
 def json_option(command: F) -> F:
@@ -42,7 +44,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
         title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD
     )
     for position, name in enumerate(columns):
-        numeric = bool(cells) and all(isinstance(row[position], int | float) for row in cells)
+        numeric = bool(cells) and all(_NUMBER.fullmatch(str(row[position])) for row in cells)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         # as Text, lest rich takes edgekit[sim] for its markup

@@ -18,9 +18,11 @@ from edgekit.cli.output import json_option
 @click.option("--address", help="Its own loopback address, 127.x.y.z.  [default: 127.0.0.1]")
 @click.option("--rest", help="URL of the hub's REST API, where that is not https://GATEWAY.")
 @click.option("--ca", help="PEM file with the hub's certificate authority.")
+@click.option("--policy", help="TOML file that says who must have signed what runs here.")
 @click.option("--engine", help="docker, process or auto.  [default: auto]")
 @click.option("--broker", help="mosquitto, edgekit or auto.  [default: auto]")
 @click.option("--broker-port", type=int, help="Port of the local MQTT broker.  [default: 1883]")
+@click.option("--edge-hub", help="on: carry out the routes of edgeHub; or off.  [default: off]")
 @json_option
 def device(
     connection_string_file: Path | None, config: Path | None, as_json: bool, **options: object

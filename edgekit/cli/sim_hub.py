@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgekit.cli.output import json_option, say
+from edgekit.cli.sim_hub_fault import fault
 from edgekit.cli.sim_hub_look import device, events, invoke, twin
 
 
@@ -33,9 +34,26 @@ from edgekit.cli.sim_hub_look import device, events, invoke, twin
     help="Keep the rates of a tier of the real service.",
 )
 @click.option(
+    "--file-notifications", is_flag=True, help="Tell the service side of files devices uploaded."
+)
+@click.option(
     "--routes",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="YAML file with the routing section to use from now on.",
+)
+@click.option(
+    "--retention-days",
+    type=click.FloatRange(0, 3650, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How long events are kept.",
+)
+@click.option(
+    "--retention-megabytes",
+    type=click.IntRange(1),
+    default=4000,
+    show_default=True,
+    help="Size of the state beyond which the oldest events go.",
 )
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends.")
 @json_option
@@ -50,10 +68,12 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
       edgekit sim hub --bind 127.0.0.1 --bind 172.17.0.1    for containers, too
       edgekit sim hub --state .hub --routes routes.yaml
       edgekit sim hub events --follow
+      edgekit sim hub fault lose-acks --share 0.1
     """
     if ctx.invoked_subcommand is not None:
         return
     from edgekit_sim.iothub.__main__ import run
+    from edgekit_sim.iothub.retention import Retention
     from edgekit_sim.iothub.routing.file import read_routes
     from edgekit_sim.iothub.server import HUB_NAME, Settings
     from edgekit_sim.iothub.uploads import storage_of_environment
@@ -64,13 +84,15 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
         hostname=options["hostname"] or HUB_NAME,
         https_port=options["https_port"],
         tier=options["tier"],
+        retention=Retention(options["retention_days"], options["retention_megabytes"] * 10**6),
         storage=storage_of_environment(),
+        file_notifications=options["file_notifications"],
         routing=read_routes(options["routes"]) if options["routes"] else None,
     )
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)
 
 
-for command in (device, events, invoke, twin):
+for command in (device, events, fault, invoke, twin):
     hub.add_command(command)
 
 

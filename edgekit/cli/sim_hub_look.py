@@ -26,7 +26,8 @@ state_option = click.option(
 )
 
 
-def _hub(state: Path) -> Any:
+def hub_of(state: Path) -> Any:
+    """A client of the hub that runs on a state folder."""
     from edgekit_sim.iothub import find_hub
 
     return find_hub(state)
@@ -60,7 +61,7 @@ def events(state: Path, after: int, device: str | None, follow: bool, as_json: b
       edgekit sim hub events --follow
       edgekit sim hub events --device d1 --json
     """
-    hub = _hub(state)
+    hub = hub_of(state)
     found = hub.events(after)
     if not follow:
         chosen = [event for event in found if device in (None, event["deviceId"])]
@@ -133,7 +134,7 @@ def create(
       edgekit sim hub device create d2 --edge --tag site=a --tag line=7
     """
     patch = dict(_tag(tag) for tag in tags)
-    hub = _hub(state)
+    hub = hub_of(state)
     hub.create_device(name, edge=edge)
     if patch:
         hub.request("PATCH", f"/twins/{_path(name, None)}", {"tags": patch})
@@ -183,7 +184,7 @@ def list_devices(state: Path, as_json: bool) -> None:
       edgekit sim hub device list
       edgekit sim hub device list --json
     """
-    hub = _hub(state)
+    hub = hub_of(state)
     twins = hub.request("POST", "/devices/query", {"query": "SELECT * FROM devices"})
     rows = [
         {
@@ -224,7 +225,7 @@ def twin(
       edgekit sim hub twin d1 --desired '{"rate": 5}'
     """
     del as_json  # a twin is JSON in any case
-    hub = _hub(state)
+    hub = hub_of(state)
     path = f"/twins/{_path(device_id, module)}"
     change: dict[str, Any] = {}
     if desired is not None:
@@ -260,4 +261,4 @@ def invoke(
     """
     del as_json  # an answer is JSON in any case
     call = {"methodName": method, "payload": payload, "responseTimeoutInSeconds": timeout}
-    print_json(_hub(state).request("POST", f"/twins/{_path(device_id, module)}/methods", call))
+    print_json(hub_of(state).request("POST", f"/twins/{_path(device_id, module)}/methods", call))

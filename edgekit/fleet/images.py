@@ -1,10 +1,13 @@
 """From what a fleet file calls an image to a reference by digest."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from edgekit.errors import ManifestError
+from edgekit.fleet.hub import Configuration
+from edgekit.registry.records import Carried
 
 if TYPE_CHECKING:
     from edgekit.registry import Registry
@@ -15,12 +18,19 @@ LAYOUT = "oci:"  # a reference to a folder, from which no device can pull
 ImageResolver = Callable[[str], str]
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
+_ANYWHERE = re.compile(r"@(sha256:[0-9a-f]{64})\b")
 _MODEL = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?::(?:[1-9][0-9]*|latest))?\Z")
 
 
 def is_by_digest(reference: str) -> bool:
     """Whether the reference names one image for ever."""
     return _DIGEST.search(reference) is not None
+
+
+def carried(configuration: Configuration) -> Carried:
+    """The condition of a deployment, and the digests of all images that it names."""
+    text = json.dumps(dict(configuration.content))
+    return Carried(configuration.condition, frozenset(_ANYWHERE.findall(text)))
 
 
 def is_model(reference: str) -> bool:

@@ -16,6 +16,7 @@ from edgekit.oci.descriptor import (
     EMPTY,
     INDEX,
     MANIFEST,
+    MANIFEST_LIMIT,
     Descriptor,
     canonical_json,
     parse_json,
@@ -28,7 +29,7 @@ def put_artifact(
     blobs: Blobs,
     subject: Descriptor,
     media_type: str,
-    payload: bytes,
+    payload: bytes | Descriptor,
     title: str = "",
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
@@ -38,14 +39,14 @@ def put_artifact(
         blobs: take the document and its manifest.
         subject: the image's index or manifest.
         media_type: of the document; also the artefact's type.
-        payload: the document.
+        payload: the document, or where it is in `blobs`.
         title: a file name for whoever fetches it with another tool.
         annotations: shown in lists of referrers.
 
     Returns:
         The descriptor of the artefact's manifest, with its type and annotations.
     """
-    layer = blobs.put(payload, media_type)
+    layer = blobs.put(payload, media_type) if isinstance(payload, bytes) else payload
     if title:
         layer = replace(layer, annotations={"org.opencontainers.image.title": title})
     document: dict[str, Any] = {
@@ -117,12 +118,24 @@ def fetch_artifact(client: RegistryClient, name: str, artifact: Descriptor, blob
     Raises:
         Corrupt: it is not about what it is listed under, or does not read.
     """
-    descriptor, data = client.get_manifest(name, artifact.digest)
-    blobs.put(data, descriptor.media_type)
-    layer = _document(data, artifact.digest)
-    _check_small(layer)
+    layer = artifact_layer(client, name, artifact, blobs)
+    if layer.size > MANIFEST_LIMIT:
+        raise OciError(f"{layer.digest} is a document of {layer.size} bytes; none is so long")
     client.get_blob(name, layer, blobs)
     return blobs.read(layer)
+
+
+def artifact_layer(
+    client: RegistryClient, name: str, artifact: Descriptor, blobs: Blobs
+) -> Descriptor:
+    """What an artefact consists of: its one layer. Only its manifest is fetched.
+
+    Raises:
+        Corrupt: it has not one layer.
+    """
+    descriptor, data = client.get_manifest(name, artifact.digest)
+    blobs.put(data, descriptor.media_type)
+    return _document(data, artifact.digest)
 
 
 def layout_papers(layout: Layout, subject: str) -> list[Descriptor]:
@@ -152,8 +165,3 @@ def _document(data: bytes, digest: str) -> Descriptor:
     if not isinstance(layers, list) or len(layers) != 1:
         raise Corrupt(f"artefact {digest} has not one document")
     return Descriptor.from_json(layers[0])
-
-
-def _check_small(layer: Descriptor) -> None:
-    if layer.size > 4 * 1024 * 1024:
-        raise OciError(f"{layer.digest} is a document of {layer.size} bytes; none is so long")

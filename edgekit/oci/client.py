@@ -12,7 +12,7 @@ import httpx
 
 from edgekit.errors import Corrupt, Unreachable
 from edgekit.oci.blobs import CHUNK, Blobs
-from edgekit.oci.connection import ATTEMPTS, Connection, read_bounded
+from edgekit.oci.connection import ATTEMPTS, RETRIED, Connection, read_bounded
 from edgekit.oci.credentials import Credential
 from edgekit.oci.descriptor import (
     DOCKER_INDEX,
@@ -209,6 +209,8 @@ class RegistryClient:
     ) -> None:
         path = f"/v2/{name}/blobs/{descriptor.digest}"
         with self._connection.stream("GET", path, pulling(name)) as response:
+            if response.status_code in RETRIED:
+                raise httpx.TransportError(f"the registry answers {response.status_code}")
             self._connection.expect(
                 response, (200,), f"blob {descriptor.digest} of {self.registry}/{name}"
             )

@@ -3,7 +3,7 @@
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -18,6 +18,8 @@ from edgekit.oci.reference import Reference
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+# a document that takes longer has been held back: the timeouts are for each piece alone
+DOCUMENT_SECONDS = 300
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -72,7 +74,7 @@ class Connection:
         path: str,
         scope: str,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
     ) -> httpx.Response:
         """One request, repeated when the line or the registry fails for the moment."""
         for attempt in range(ATTEMPTS):
@@ -97,7 +99,7 @@ class Connection:
         path: str,
         scope: str,
         headers: Mapping[str, str] | None,
-        content: bytes | None,
+        content: bytes | Iterable[bytes] | None,
     ) -> httpx.Response:
         """One request with its whole answer, which is short; sent once."""
         with self.stream(method, path, scope, headers, content) as response:
@@ -112,7 +114,7 @@ class Connection:
         path: str,
         scope: str,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
     ) -> "Answer":
         """Send a request with what authorization there is; on 401 get more and send it again."""
         if not self.base:
@@ -136,7 +138,7 @@ class Connection:
         url: str,
         scope: str,
         headers: Mapping[str, str] | None,
-        content: bytes | None,
+        content: bytes | Iterable[bytes] | None,
         foreign: bool,
     ) -> "Answer":
         sent = dict(headers or {})
@@ -236,12 +238,16 @@ def read_bounded(response: httpx.Response, limit: int, what: str) -> bytes:
 
     Raises:
         Corrupt: it is longer than `limit`.
+        Unreachable: it comes so slowly that it may never end.
     """
     data = bytearray()
-    for piece in response.iter_bytes(64 * 1024):
+    until = time.monotonic() + DOCUMENT_SECONDS
+    for piece in response.iter_bytes():
         data += piece
         if len(data) > limit:
             raise Corrupt(f"{what} is longer than {limit} bytes")
+        if time.monotonic() > until:
+            raise Unreachable(f"{what} is not there after {DOCUMENT_SECONDS} s", "try again later")
     return bytes(data)
 
 

@@ -9,19 +9,19 @@ protocol.md, the in-toto attestation framework v1.
 
 import base64
 import binascii
-import hashlib
-import os
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgekit.errors import Corrupt, OciError, Unauthorized
 from edgekit.oci.descriptor import canonical_json, parse_json
+from edgekit.oci.keys import Signer, fingerprint, load_public
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD = "application/vnd.in-toto+json"
@@ -29,8 +29,6 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 SIGNED = "https://sigstore.dev/cosign/sign/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 CYCLONEDX = "https://cyclonedx.org/bom"
-
-PASSWORD_VARIABLE = "EDGEKIT_SIGNING_PASSWORD"  # noqa: S105 - the name of a variable
 
 
 @dataclass(frozen=True)
@@ -88,69 +86,32 @@ class Policy:
     def __post_init__(self) -> None:
         if not self.keys:
             raise OciError("a policy without a key would let nothing through", "name a public key")
+        for key in self.keys:
+            load_public(key)
 
+    @classmethod
+    def read(cls, path: Path) -> "Policy":
+        """The policy in a TOML file; paths of keys start at its folder.
 
-def new_key() -> tuple[bytes, bytes]:
-    """A new private key (PKCS#8) and its public key, both PEM.
+            keys = ["release.key.pub"]          # any of them may have signed
+            builders = ["urn:example:ci"]       # optional
 
-    The private key is encrypted where `EDGEKIT_SIGNING_PASSWORD` is set.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    password = os.environ.get(PASSWORD_VARIABLE, "").encode()
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if password:
-        encryption = serialization.BestAvailableEncryption(password)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-    )
-    return private, _public_pem(key.public_key())
-
-
-def _public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
-    return key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The signing key in a PEM file; its password, if any, from `EDGEKIT_SIGNING_PASSWORD`.
-
-    Raises:
-        Unauthorized: it does not read, the password is wrong, or it is of another kind.
-    """
-    password = os.environ.get(PASSWORD_VARIABLE, "").encode() or None
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password)
-    except TypeError as error:
-        raise Unauthorized(
-            f"the key {path} needs a password, or needs none", f"set or unset {PASSWORD_VARIABLE}"
-        ) from error
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        reason = error.strerror if isinstance(error, OSError) else "wrong format or password"
-        raise Unauthorized(
-            f"the key {path} does not read: {reason}", "make one: edgekit image keygen"
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise Unauthorized(f"the key {path} is none of ECDSA P-256", "edgekit image keygen")
-    return key
-
-
-def fingerprint(public_key: bytes) -> str:
-    """Names a public key (PEM): base64 of the sha256 of its DER form, as cosign hints at it."""
-    der = _load_public(public_key).public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return base64.b64encode(hashlib.sha256(der).digest()).decode()
-
-
-def _load_public(data: bytes) -> ec.EllipticCurvePublicKey:
-    try:
-        key = serialization.load_pem_public_key(data)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise OciError("a public key of the policy does not read", "give it as PEM") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise OciError("a public key of the policy is none of ECDSA P-256")
-    return key
+        Raises:
+            OciError: the file or a key does not read, or says something else.
+        """
+        try:
+            value = tomllib.loads(path.read_text())
+            keys, builders = value.pop("keys", []), value.pop("builders", [])
+            listed = [keys, builders]
+            if value or not all(isinstance(each, list) for each in listed):
+                raise ValueError("it has keys and builders, both lists, and nothing else")
+            if not all(isinstance(text, str) for each in listed for text in each):
+                raise ValueError("keys and builders are lists of texts")
+            return cls(tuple((path.parent / key).read_bytes() for key in keys), tuple(builders))
+        except OSError as error:
+            raise OciError(f"cannot read {error.filename}: {error.strerror}") from error
+        except (ValueError, UnicodeDecodeError) as error:
+            raise OciError(f"the policy {path} does not read: {error}", "correct it") from error
 
 
 def _authenticated(payload: bytes) -> bytes:
@@ -159,17 +120,14 @@ def _authenticated(payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(statement: Statement, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A Sigstore bundle of the statement; equal inputs give equal bytes (RFC 6979)."""
+def sign(statement: Statement, key: Signer) -> bytes:
+    """A Sigstore bundle of the statement; a key in a file gives equal bytes for equal inputs."""
     payload = statement.to_bytes()
-    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-    signature = key.sign(_authenticated(payload), algorithm)
+    signature = key.sign(_authenticated(payload))
     return canonical_json(
         {
             "mediaType": BUNDLE,
-            "verificationMaterial": {
-                "publicKey": {"hint": fingerprint(_public_pem(key.public_key()))}
-            },
+            "verificationMaterial": {"publicKey": {"hint": fingerprint(key.public_key)}},
             "dsseEnvelope": {
                 "payload": base64.b64encode(payload).decode(),
                 "payloadType": PAYLOAD,
@@ -198,7 +156,7 @@ def open_bundle(bundle: bytes, keys: Iterable[bytes]) -> Verified | None:
     except (KeyError, TypeError, binascii.Error, ValueError) as error:
         raise Corrupt("a signature bundle does not read") from error
     for key in keys:
-        public = _load_public(key)
+        public = load_public(key)
         for signature in signatures:
             try:
                 public.verify(signature, _authenticated(payload), ec.ECDSA(hashes.SHA256()))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit.errors import OciError
 from edgekit.oci.blobs import Blobs
@@ -14,9 +15,14 @@ from edgekit.oci.image import Manifest, choose_platform, manifests_of, parse_ind
 from edgekit.oci.layout import Layout
 from edgekit.oci.reference import Reference
 
+if TYPE_CHECKING:
+    from edgekit.oci.deltas import Delta
+
 log = logging.getLogger(__name__)
 
 _PARALLEL = 4
+# a smaller layer is as quick to fetch whole as its delta is to find
+DELTA_FROM = 64 * 1024
 
 # told of each blob: its descriptor, bytes that just went, and whether it was there already
 Progress = Callable[[Descriptor, int, bool], None]
@@ -204,7 +210,7 @@ def _pull_registry(
     progress: Progress | None,
 ) -> Image:
     tell = progress or _silent
-    root = fetch_root(reference, blobs, client)
+    asked = root = fetch_root(reference, blobs, client)
     if root.media_type in INDEXES:
         listed = {
             child.platform: child
@@ -217,13 +223,23 @@ def _pull_registry(
         root = child
     manifest = Manifest.parse(root, blobs.read(root))
 
+    deltas: tuple[Delta, ...] = ()
+    large = [each for each in manifest.layers if each.size >= DELTA_FROM]
+    if not all(blobs.has(each) for each in large):
+        from edgekit.oci.deltas import fetch_by_delta, list_deltas  # imports numpy
+
+        deltas = list_deltas(client, reference.name, asked.digest)
+
     def fetch(descriptor: Descriptor) -> None:
+        def advance(step: int) -> None:
+            tell(descriptor, step, False)
+
         if blobs.has(descriptor):
             tell(descriptor, 0, True)
-            return
-        client.get_blob(
-            reference.name, descriptor, blobs, lambda step: tell(descriptor, step, False)
-        )
+        elif not (
+            deltas and fetch_by_delta(client, reference.name, descriptor, deltas, blobs, advance)
+        ):
+            client.get_blob(reference.name, descriptor, blobs, advance)
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
         list(pool.map(fetch, (manifest.config, *manifest.layers)))

@@ -8,14 +8,14 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import NoReturn, cast
 
 import zstandard
 
 from edgekit.errors import Corrupt, OciError
 from edgekit.oci.blobs import CHUNK, Blobs
+from edgekit.oci.compressed import decompressed
 from edgekit.oci.descriptor import Descriptor
 from edgekit.oci.transfer import Image
 
@@ -24,7 +24,15 @@ log = logging.getLogger(__name__)
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 SIZE_LIMIT = 16 * 1024**3
-_MEMBER_LIMIT = 500_000
+MEMBER_LIMIT = 500_000
+# extended headers hold a long name, or attributes
+_HEADER_LIMIT = 1024 * 1024
+_EXTENDED = frozenset(
+    (
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    )
+)
 
 
 def unpack(image: Image, folder: Path, size_limit: int = SIZE_LIMIT) -> None:
@@ -55,10 +63,6 @@ def unpack(image: Image, folder: Path, size_limit: int = SIZE_LIMIT) -> None:
                 tree.apply(archive, layer.digest)
         temporary.chmod(0o755)
         temporary.rename(folder)
-    except tarfile.TarError as error:
-        raise Corrupt(
-            f"a layer of {image.manifest.descriptor.digest} is no tar: {error}"
-        ) from error
     except OSError as error:
         raise OciError(f"cannot unpack to {folder}: {error.strerror or error}") from error
     finally:
@@ -71,44 +75,35 @@ def open_layer(blobs: Blobs, layer: Descriptor) -> Iterator[tarfile.TarFile]:
     """A layer as a tar stream, whatever its compression.
 
     Raises:
-        Corrupt: the compressed data does not read.
+        Corrupt: it does not decompress, or is no tar, or one that would take too much memory.
     """
     with blobs.open(layer) as file:
-        head = file.read(4)
-        file.seek(0)
-        if head[:2] == b"\x1f\x8b":
-            stream: BinaryIO = cast(BinaryIO, _Gunzip(file))
-        elif head == b"\x28\xb5\x2f\xfd":
-            stream = cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(file))
-        else:
-            stream = file
         try:
-            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as archive:
+            with tarfile.open(
+                fileobj=decompressed(file), mode="r|", encoding="utf-8", tarinfo=_Member
+            ) as archive:
                 yield archive
         except (zlib.error, zstandard.ZstdError, EOFError) as error:
             raise Corrupt(f"layer {layer.digest} does not decompress: {error}") from error
+        except tarfile.TarError as error:
+            raise Corrupt(f"layer {layer.digest} is no tar: {error}") from error
+        except RecursionError as error:
+            raise Corrupt(f"layer {layer.digest} has headers of headers without end") from error
 
 
-class _Gunzip:
-    """Reads a gzip stream of one or more members; bounded memory whatever the data says."""
+class _Member(tarfile.TarInfo):
+    """A member whose header is read with bounded memory, which tarfile alone does not promise."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self._rest = b""
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and self.size > _HEADER_LIMIT:
+            raise Corrupt(f"a header of {self.size} bytes in a layer; none is so long")
+        return cast(tarfile.TarInfo, super()._proc_member(archive))  # type: ignore[misc]
 
-    def read(self, size: int) -> bytes:
-        out = BytesIO()
-        while out.tell() < size:
-            source = self._rest or self._file.read(CHUNK)
-            if not source:
-                break
-            out.write(self._inflate.decompress(source, size - out.tell()))
-            self._rest = self._inflate.unconsumed_tail
-            if self._inflate.eof:
-                self._rest = self._inflate.unused_data
-                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        return out.getvalue()
+    def _refuse_sparse(self, *_what: object) -> NoReturn:
+        """A sparse file's map is read whole into memory, and no builder of images writes one."""
+        raise Corrupt(f"{self.name} is a sparse file; layers hold none")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
 class _Tree:
@@ -125,7 +120,7 @@ class _Tree:
         for member in archive:
             self._members += 1
             self._left -= max(member.size, 0)
-            if self._left < 0 or self._members > _MEMBER_LIMIT:
+            if self._left < 0 or self._members > MEMBER_LIMIT:
                 raise Corrupt(f"layer {digest} unpacks to more than is allowed")
             parts = _parts(member.name)
             if not parts:

@@ -1,8 +1,9 @@
 """Sending blobs: at once, in pieces that resume, or by reference to another repository."""
 
 import re
-from collections.abc import Callable
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
@@ -13,6 +14,7 @@ from edgekit.oci.descriptor import Descriptor
 
 # Above this a blob goes up in pieces, so that a broken line costs one piece and not the whole.
 UPLOAD_CHUNK = 16 * 1024 * 1024
+_SENT_AT_ONCE = 256 * 1024
 
 # told how many bytes went since it was told last
 Advance = Callable[[int], None]
@@ -26,6 +28,37 @@ def pulling(name: str) -> str:
 def pushing(name: str) -> str:
     """The scope of a token that writes to a repository."""
     return f"repository:{name}:pull,push"
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A part of a file as the body of a request: read while it is sent, again where that is tried.
+
+    Args:
+        path: the file.
+        offset: where the part begins, in bytes.
+        length: of the part, in bytes.
+    """
+
+    path: Path
+    offset: int
+    length: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request with this body says of it."""
+        return {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(self.length),
+        }
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = self.length
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            while left > 0 and (piece := file.read(min(_SENT_AT_ONCE, left))):
+                left -= len(piece)
+                yield piece
 
 
 def put_blob(
@@ -57,23 +90,23 @@ def put_blob(
         response = connection.ask("POST", f"/v2/{name}/blobs/uploads/", pushing(name))
         connection.expect(response, (202,), f"an upload to {connection.registry}/{name}")
         location = connection.location(response)
-    with blobs.open(descriptor) as file:
-        if descriptor.size > UPLOAD_CHUNK:
-            location = _send_pieces(connection, name, location, file, descriptor.size, advance)
-            body = b""
-        else:
-            body = file.read(descriptor.size)
-        separator = "&" if "?" in location else "?"
-        response = connection.ask(
-            "PUT",
-            f"{location}{separator}digest={descriptor.digest}",
-            pushing(name),
-            headers={"Content-Type": "application/octet-stream"},
-            content=body,
-        )
+    with blobs.open(descriptor):
+        path = blobs.path(descriptor.digest)  # it is whole
+    body = FilePart(path, 0, descriptor.size)
+    if descriptor.size > UPLOAD_CHUNK:
+        location = _send_pieces(connection, name, location, path, descriptor.size, advance)
+        body = FilePart(path, 0, 0)
+    separator = "&" if "?" in location else "?"
+    response = connection.ask(
+        "PUT",
+        f"{location}{separator}digest={descriptor.digest}",
+        pushing(name),
+        headers=body.headers,
+        content=body,
+    )
     connection.expect(response, (201,), f"blob {descriptor.digest} to {connection.registry}/{name}")
-    if advance and body:
-        advance(len(body))
+    if advance and body.length:
+        advance(body.length)
     return descriptor.size
 
 
@@ -98,20 +131,16 @@ def _send_pieces(
     connection: Connection,
     name: str,
     location: str,
-    file: BinaryIO,
+    path: Path,
     size: int,
     advance: Advance | None,
 ) -> str:
     """Send all bytes with PATCH; after a break, ask how far it came and go on from there."""
     offset, failures = 0, 0
     while offset < size:
-        file.seek(offset)
-        piece = file.read(UPLOAD_CHUNK)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Range": f"{offset}-{offset + len(piece) - 1}",
-        }
-        reached = offset + len(piece)
+        piece = FilePart(path, offset, min(UPLOAD_CHUNK, size - offset))
+        reached = offset + piece.length
+        headers = {**piece.headers, "Content-Range": f"{offset}-{reached - 1}"}
         try:
             response = connection.once("PATCH", location, pushing(name), headers, piece)
             if response.status_code in RETRIED or response.status_code == 416:

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from edgekit_fpga import Package
 
 
-def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package, GraphRecord]:
+def package_fpga(
+    registry: Registry, ref: ModelRef, board: str, *, integer_averages: bool = False
+) -> tuple[Package, GraphRecord]:
     """Compile a registered int8 model for a board and keep the package with its lineage.
 
     Args:
         registry: where the model is, and the package will be.
         ref: the int8 version.
         board: a board that comes with edgekit, as `edgekit fpga boards` lists them.
+        integer_averages: as `edgekit_fpga.compile_model`.
 
     Returns:
         The package, and its record with digest, cycle estimate and proof.
@@ -31,7 +34,8 @@ def package_fpga(registry: Registry, ref: ModelRef, board: str) -> tuple[Package
     """
     from edgekit_fpga import compile_model
 
-    package = compile_model(registry.model_bytes(ref), board)
+    model = registry.model_bytes(ref)
+    package = compile_model(model, board, integer_averages=integer_averages)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "package.npu"
         package.save(path)
@@ -73,3 +77,13 @@ def stored_package(registry: Registry, text: str) -> tuple[Path, GraphRecord]:
             f"{ref} was compiled for {', '.join(boards)}", f"name one: {ref}@{boards[0]}"
         )
     return registry.graph_file(found[-1]), found[-1]
+
+
+def package_for(registry: Registry, ref: ModelRef, board: str) -> GraphRecord:
+    """The record of a version's package for a board, which is compiled where there is none.
+
+    Raises:
+        NotFound, FpgaError: as `package_fpga`.
+    """
+    known = registry.graphs(model=ref, board=board)
+    return known[-1] if known else package_fpga(registry, ref, board)[1]

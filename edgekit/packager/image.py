@@ -6,20 +6,19 @@ a configuration and a manifest.
 
 import logging
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edgekit.errors import OciError
 from edgekit.oci.blobs import Blobs
+from edgekit.oci.compression import Compression
 from edgekit.oci.descriptor import Descriptor, Platform
 from edgekit.oci.image import NamedLayer, put_image, put_index
-from edgekit.oci.layer import (
-    Compression,
-    Layer,
-    write_layer,
-)
+from edgekit.oci.layer import Layer, write_layer
 from edgekit.packager.base import DebianBase
 from edgekit.packager.debian import Package
+from edgekit.packager.imports import check_imports
 from edgekit.packager.materials import Materials, remember_materials
 from edgekit.packager.plan import ImagePlan, layer_key, packing
 from edgekit.packager.pulled import PulledBase
@@ -99,6 +98,7 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
         list(pool.map(make, needed))
     if not all(cached for _layers, cached in made.values()):
         sweep_unfinished(store)
+    _check_app(plan, {key: layers for key, (layers, _cached) in made.items()}, store)
     manifests = []
     for platform in plan.platforms:
         named = [
@@ -124,6 +124,18 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
     )
     built = tuple(platform.platform for platform in plan.platforms)
     return BuiltImage(root, built, layers, store.blobs, plan.digest)
+
+
+def _check_app(plan: ImagePlan, made: Mapping[str, tuple[Layer, ...]], store: Store) -> None:
+    """See to it that the user's script finds what it imports, before the image is anybody's."""
+    for platform in plan.platforms:
+        brought: list[Layer] = []
+        for recipe in platform.recipes:
+            if isinstance(recipe, WheelLayer | PulledBase):
+                brought += made[layer_key(recipe, plan.compression)]
+            elif isinstance(recipe, Files) and recipe.name == "app":
+                ((_path, score, _digest),) = recipe.files
+                check_imports(score, brought, store, str(platform.platform))
 
 
 def materials_of(plan: ImagePlan) -> Materials:

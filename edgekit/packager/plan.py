@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.errors import ImageError
+from edgekit.oci.compression import Compression, compressor_identity
 from edgekit.oci.descriptor import Platform, canonical_json
 from edgekit.oci.image import Settings
-from edgekit.oci.layer import (
-    Compression,
-    compressor_identity,
-)
 from edgekit.oci.reference import Reference
 from edgekit.packager.base import USER, DebianBase
 from edgekit.packager.debian import lock_debian
@@ -35,6 +32,7 @@ from edgekit.packager.recipes import (
 )
 from edgekit.packager.store import Progress, Store
 from edgekit.packager.wheels import (
+    FPGA_REQUIREMENTS,
     REQUIREMENTS,
     WheelLayer,
     WheelLock,
@@ -122,7 +120,7 @@ def plan_image(
         store: holds the locks.
         platforms: what it is to run on.
         base: `debian:SUITE`, or `REGISTRY/NAME:TAG` of an image with Python on glibc.
-        score: the user's `score.py`.
+        score: the user's `score.py`, which then answers requests.
         requirements: a file of what it imports, as pip reads it.
         compression: `gzip`, or `zstd` for engines that are new enough.
         update: resolve packages and wheels again.
@@ -132,11 +130,19 @@ def plan_image(
         ImageError: it cannot be built so.
         Unreachable, Corrupt: what must be resolved cannot be.
     """
+    if model.kind == "file" and score is None:
+        raise ImageError(
+            f"only a scoring script can load {model.reference}, and there is none",
+            "write one with init() and run(data), and give it: --score score.py",
+        )
     ordered = sorted(set(platforms))
     bases, target = _bases(base, ordered, store, update, progress)
-    lock = f"wheels-{target.python}{target.suffix}"
+    fpga = model.kind == "npu"
+    needed: Sequence[str] = FPGA_REQUIREMENTS if fpga else REQUIREMENTS
+    series = "wheels-fpga" if fpga else "wheels"
+    lock = f"{series}-{target.python}{target.suffix}"
     python, glibc = target.python, target.glibc
-    wheels = lock_wheels(lock, REQUIREMENTS, ordered, python, glibc, store, update, progress)
+    wheels = lock_wheels(lock, needed, ordered, python, glibc, store, update, progress)
     above: WheelLock | None = None
     if requirements is not None:
         asked = read_requirements(requirements)
@@ -144,7 +150,7 @@ def plan_image(
         above = lock_wheels(
             f"{lock}-app-{key}", asked, ordered, python, glibc, store, update, progress, wheels
         )
-    shared: list[Recipe] = [runtime_files()]
+    shared: list[Recipe] = [runtime_files(model.kind)]
     if score is not None:
         shared.append(app_files(score))
     shared.append(model_layer(model, store))
@@ -162,7 +168,7 @@ def plan_image(
     return ImagePlan(
         model.reference,
         tuple(plans),
-        module_settings(model, target.environment),
+        module_settings(model, target.environment, script=score is not None),
         compression,
         module_annotations(model, base),
     )
@@ -206,25 +212,31 @@ def _bases(
     return pulled, Target(first.python, GLIBC, suffix, dict(first.environment))
 
 
-def module_settings(model: PackagedModel, environment: Mapping[str, str] | None = None) -> Settings:
+def module_settings(
+    model: PackagedModel, environment: Mapping[str, str] | None = None, script: bool = False
+) -> Settings:
     """How a module is started; the contract is in docs/architecture.md.
 
     Args:
         model: in the image.
         environment: of the base, which ours goes over.
+        script: a scoring script answers requests.
     """
+    fpga = model.kind == "npu"
+    role = "script-scorer" if script else "fpga-scorer" if fpga else "scorer"
     return Settings(
         entrypoint=("/usr/bin/python3", "-m", "edgekit_runtime"),
-        command=("scorer",),
+        command=(role,),
         environment={
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             **(environment or {}),
             "PYTHONPATH": f"/{RUNTIME}:/opt/edgekit/lib",
             "EDGEKIT_MODEL": f"/{MODEL}",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **({"EDGEKIT_GRPC_PORT": "8081"} if fpga else {}),
         },
         user=f"{USER}:{USER}",
-        ports=("8080/tcp",),
+        ports=("8080/tcp", "8081/tcp") if fpga else ("8080/tcp",),
         labels={
             "org.opencontainers.image.title": model.name,
             "org.opencontainers.image.version": str(model.version),

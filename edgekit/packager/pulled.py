@@ -11,7 +11,7 @@ from edgekit.oci.descriptor import Descriptor, Platform, parse_json
 from edgekit.oci.layer import Entry, Layer
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import Image, pull
-from edgekit.oci.unpack import open_layer
+from edgekit.oci.unpack import MEMBER_LIMIT, SIZE_LIMIT, open_layer
 from edgekit.packager.store import Progress, Store
 
 # Wheels for this C library run on all that are in support; a pulled base does not tell its own.
@@ -132,9 +132,19 @@ def look_into(image: Image, reference: str) -> PulledBase:
         ImageError: no wheels can be laid on it.
     """
     names: dict[str, str] = {}
+    left = SIZE_LIMIT
     for layer in image.manifest.layers:
         with open_layer(image.blobs, layer) as archive:
             for member in archive:
+                left -= max(member.size, 0)
+                if left < 0 or len(names) > MEMBER_LIMIT:
+                    raise ImageError(f"{reference} holds more than a base may", "choose another")
+                if member.isdev() or ".." in member.name.split("/"):
+                    raise ImageError(
+                        f"{reference} holds {member.name[:80]!r}, "
+                        + ("a device or a pipe" if member.isdev() else "a path that leads outside"),
+                        "take a base without it",
+                    )
                 names[member.name.removeprefix("./")] = member.linkname
     if any(re.search(r"(^|/)ld-musl-[^/]*$", name) for name in names):
         raise ImageError(

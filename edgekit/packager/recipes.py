@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from edgekit.errors import ImageError
 from edgekit.oci.descriptor import canonical_json
@@ -24,6 +24,11 @@ _SAMPLES, _SAMPLE_LENGTH = 4, 128 * 1024
 RUNTIME = "opt/edgekit/runtime"
 APP = "opt/edgekit/app"
 MODEL = "opt/edgekit/model"
+# folders of edgekit_fpga that make packages and hardware, and run neither
+NOT_ON_A_DEVICE = ("compiler", "rtl", "simulate", "synthesis")
+
+
+Kind = Literal["onnx", "npu", "file"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,15 @@ class PackagedModel:
         name: of the model in the registry.
         version: from 1.
         digest: of the file, `sha256:...`.
-        file: the ONNX file, or what finds it when it is needed: a model that is in the cache as a
+        file: of the model, or what finds it when it is needed: a model that is in the cache as a
             layer is not read again.
         inputs: name, datatype and shape of each, as plain values.
         outputs: the same.
         parents: the versions it was made from, nearest first, as `NAME:VERSION`; for its papers
             only, the image does not depend on them.
+        kind: of the file: an ONNX model, an FPGA package, or what only a script can load.
+        filename: what the file is called in the image; `model.KIND` where it is empty.
+        others: what belongs to the file and lies beside it: path, file and digest of each.
     """
 
     name: str
@@ -49,6 +57,9 @@ class PackagedModel:
     inputs: tuple[Mapping[str, Any], ...] = ()
     outputs: tuple[Mapping[str, Any], ...] = ()
     parents: tuple[str, ...] = ()
+    kind: Kind = "onnx"
+    filename: str = ""
+    others: tuple[tuple[str, Path | Callable[[], Path], str], ...] = ()
 
     @property
     def reference(self) -> str:
@@ -57,8 +68,13 @@ class PackagedModel:
 
     @property
     def path(self) -> Path:
-        """Where the ONNX file is."""
-        return self.file if isinstance(self.file, Path) else self.file()
+        """Where the file is."""
+        return _found(self.file)
+
+    @property
+    def place(self) -> str:
+        """What the file is called in the image."""
+        return self.filename or f"model.{self.kind}"
 
     def describe(self) -> bytes:
         """What `model.json` in the image says."""
@@ -132,16 +148,22 @@ class ModelLayer:
     name: str = "model"
 
     def inputs(self) -> list[object]:
-        """The model's digest and description."""
-        return [FORMAT, self.model.digest, self.model.describe().decode()]
+        """The model's digest and description, and what lies beside it."""
+        usual = [FORMAT, self.model.digest, self.model.describe().decode()]
+        others = [[path, digest] for path, _file, digest in self.model.others]
+        return [*usual, self.model.place, others] if others or self.model.filename else usual
 
     def prepare(self, _store: Store, _progress: Progress | None) -> None:
         """Nothing to fetch."""
 
     def entries(self, _store: Store) -> list[Entry]:
-        """`model.onnx` and `model.json`; the file is checked to be the registered one."""
+        """The model, what belongs to it, `model.json`; each is checked to be the registered one."""
+        files = ((self.model.place, self.model.file, self.model.digest), *self.model.others)
         return [
-            Entry(f"{MODEL}/model.onnx", content=PinnedFile(self.model.path, self.model.digest)),
+            *(
+                Entry(f"{MODEL}/{path}", content=PinnedFile(_found(file), digest))
+                for path, file, digest in files
+            ),
             Entry(f"{MODEL}/model.json", content=self.model.describe()),
         ]
 
@@ -169,13 +191,21 @@ def compresses(path: Path) -> bool:
     return small < whole * (1 - MODEL_SAVING)
 
 
-def runtime_files() -> Files:
-    """The files of `edgekit_runtime` as it is installed here."""
-    spec = importlib.util.find_spec("edgekit_runtime")
+def runtime_files(kind: Kind = "onnx") -> Files:
+    """The files of `edgekit_runtime` as it is installed here, with the driver of FPGA packages."""
+    files = _installed("edgekit_runtime")
+    if kind == "npu":
+        files += _installed("edgekit_fpga", without=NOT_ON_A_DEVICE)
+    return Files("runtime", files)
+
+
+def _installed(name: str, without: tuple[str, ...] = ()) -> tuple[tuple[str, Path, str], ...]:
+    spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise ImageError("edgekit_runtime is not installed here", "install edgekit again")
+        raise ImageError(f"{name} is not installed here", "install edgekit again")
     folder = Path(next(iter(spec.submodule_search_locations)))
-    return Files("runtime", _tree(folder, f"{RUNTIME}/edgekit_runtime"))
+    found = _tree(folder, f"{RUNTIME}/{name}")
+    return tuple(each for each in found if each[1].relative_to(folder).parts[0] not in without)
 
 
 def app_files(score: Path) -> Files:
@@ -191,6 +221,10 @@ def app_files(score: Path) -> Files:
     except (SyntaxError, ValueError) as error:
         raise ImageError(f"{score} is no Python program: {error}") from error
     return Files("app", ((f"{APP}/score.py", score, file_digest(score)),))
+
+
+def _found(file: Path | Callable[[], Path]) -> Path:
+    return file if isinstance(file, Path) else file()
 
 
 def _tree(folder: Path, target: str) -> tuple[tuple[str, Path, str], ...]:

@@ -22,6 +22,9 @@ from edgekit.oci.blobs import Blobs
 Progress = Callable[[str, int, int], None]
 
 _PARALLEL = 6
+# what a server says that is overloaded or behind another that is
+_RETRIED = frozenset({429, 502, 503, 504})
+_LONGEST_WAIT = 30.0
 # whoever writes a file is done with it after so many seconds, or was killed
 _UNFINISHED = 24 * 3600.0
 
@@ -176,8 +179,17 @@ def _fetch_one(client: httpx.Client, wanted: Download) -> bytes:
     return data
 
 
-def get(client: httpx.Client, url: str, limit: int, attempts: int = 3) -> bytes:
+def get(
+    client: httpx.Client, url: str, limit: int, attempts: int = 4, backoff: float = 0.5
+) -> bytes:
     """Fetch a file into memory, at most `limit` bytes.
+
+    Args:
+        client: fetches it.
+        url: its address.
+        limit: in bytes.
+        attempts: how often it is tried where the line or the server fails for the moment.
+        backoff: seconds before the second attempt, doubled with each further one.
 
     Raises:
         Unreachable: nothing answers, or something else than 200.
@@ -185,20 +197,31 @@ def get(client: httpx.Client, url: str, limit: int, attempts: int = 3) -> bytes:
     """
     shown = url.rpartition("/")[2] or url
     for attempt in range(attempts):
+        last = attempt == attempts - 1
+        wait = backoff * 2**attempt
         try:
             with client.stream("GET", url) as response:
-                if response.status_code != 200:
-                    raise Unreachable(f"{shown}: the server answers {response.status_code}")
-                data = bytearray()
-                for piece in response.iter_bytes(256 * 1024):
-                    data += piece
-                    if len(data) > limit:
-                        raise Corrupt(f"{shown} is longer than the {limit} bytes it should have")
-                return bytes(data)
+                if response.status_code in _RETRIED and not last:
+                    asked = response.headers.get("Retry-After", "")
+                    wait = max(wait, float(asked)) if asked.isdigit() else wait
+                else:
+                    return _body(response, shown, limit)
         except httpx.TransportError as error:
-            if attempt == attempts - 1:
+            if last:
                 raise Unreachable(
                     f"cannot fetch {shown} from {httpx.URL(url).host}: {error}",
                     "check the network, or build from a filled cache",
                 ) from error
+        time.sleep(min(wait, _LONGEST_WAIT))
     raise AssertionError("the loop returns or raises")
+
+
+def _body(response: httpx.Response, shown: str, limit: int) -> bytes:
+    if response.status_code != 200:
+        raise Unreachable(f"{shown}: the server answers {response.status_code}")
+    data = bytearray()
+    for piece in response.iter_bytes(256 * 1024):
+        data += piece
+        if len(data) > limit:
+            raise Corrupt(f"{shown} is longer than the {limit} bytes it should have")
+    return bytes(data)

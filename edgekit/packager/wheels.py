@@ -22,7 +22,7 @@ from edgekit.packager.store import Progress, Store, write_file
 log = logging.getLogger(__name__)
 
 # counted up when the same wheels are to give another layer
-FORMAT = 1
+FORMAT = 2
 LIB = "opt/edgekit/lib"
 
 # What edgekit_runtime imports; the same as the extra `runtime` of edgekit's own metadata.
@@ -35,6 +35,12 @@ REQUIREMENTS = (
     "paho-mqtt>=1.6.1,<2",
     "prometheus-client>=0.20",
     "uvloop>=0.20",
+)
+# Of an image that serves FPGA packages: gRPC instead of ONNX Runtime.
+FPGA_REQUIREMENTS = (
+    *(each for each in REQUIREMENTS if not each.startswith("onnxruntime")),
+    "grpcio>=1.66",
+    "protobuf>=4.25",
 )
 # Declared by onnxruntime for its tools; inference imports none of them.
 NOT_NEEDED = frozenset(
@@ -158,6 +164,7 @@ def _resolve(
 ) -> WheelLock:
     links = pure_wheels(store)
     asked = [each for each in requirements if not each.startswith("#")]
+    unasked = NOT_NEEDED - {re.split(r"[<>=!~\[; ]", each)[0] for each in asked}
 
     def one(platform: str) -> tuple[Wheel, ...]:
         below = under.platforms.get(platform, ()) if under else ()
@@ -169,7 +176,7 @@ def _resolve(
             options += ["--constraint", str(fixed), *asked]
             _pip(options, Path(folder), f"wheels for {platform}")
             found = [_take(path, store) for path in sorted(Path(folder).glob("*.whl"))]
-        dropped = names if under else NOT_NEEDED
+        dropped = names if under else unasked
         kept = tuple(sorted(wheel for wheel in found if wheel.name not in dropped))
         if progress:
             progress(f"wheels for {platform}", sum(wheel.size for wheel in kept), 0)
@@ -323,11 +330,11 @@ class WheelLayer:
 
 
 # Tests, headers, stubs and tools: a third of numpy's and onnxruntime's size, not used by inference.
+# numpy.f2py stays: `from numpy import *`, which scipy does, asks for it.
 _TRIMMED = re.compile(
     r"(.*/)?(tests|__pycache__)/.*"
     r"|.*\.(pyc|pyi|pxd|pyx|h|hpp|c|cpp|a|lib)"
     r"|onnxruntime/(transformers|quantization|tools|datasets|backend)/.*"
-    r"|numpy/f2py/.*"
     r"|[^/]+\.dist-info/(RECORD|WHEEL|INSTALLER|REQUESTED|entry_points\.txt|top_level\.txt)"
 )
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from edgekit.errors import Conflict, ModelError, RegistryError
 from edgekit.registry.archive_record import (
     Damage,
+    Deployment,
     File,
     Graph,
     Image,
@@ -41,6 +42,9 @@ from edgekit.registry.onnxfile import check_graph, read_contents
 from edgekit.registry.records import TensorSpec, check_labels, check_path
 from edgekit.registry.schema import (
     aliases,
+    deployments,
+    graph_properties,
+    graph_tags,
     graphs,
     image_properties,
     image_tags,
@@ -182,8 +186,21 @@ def _read(connection: sa.Connection) -> Record:
             Graph(
                 **_fields(row, "digest", "size", "board", "cycles", "proof", "created"),
                 model=refs[row.version_id],
+                tags=labels(graph_tags, row.id),
+                properties=labels(graph_properties, row.id),
             )
             for row in connection.execute(sa.select(graphs).order_by(graphs.c.digest))
+        ),
+        deployments=tuple(
+            Deployment(
+                **_fields(row, "hub", "name", "image", "condition", "seen", "ended"),
+                model=refs[row.version_id],
+            )
+            for row in connection.execute(
+                sa.select(deployments).order_by(
+                    deployments.c.hub, deployments.c.name, deployments.c.image
+                )
+            )
         ),
     )
 
@@ -341,8 +358,13 @@ def _insert(connection: sa.Connection, record: Record) -> None:
         put_labels(connection, image_tags, image_id, image.tags)
         put_labels(connection, image_properties, image_id, image.properties)
     for graph in record.graphs:
-        fields = graph.model_dump(exclude={"model"})
-        _add(connection, graphs, version_id=ids[graph.model], **fields)
+        fields = graph.model_dump(exclude={"model", "tags", "properties"})
+        graph_id = _add(connection, graphs, version_id=ids[graph.model], **fields)
+        put_labels(connection, graph_tags, graph_id, graph.tags)
+        put_labels(connection, graph_properties, graph_id, graph.properties)
+    for deployment in record.deployments:
+        fields = deployment.model_dump(exclude={"model"})
+        _add(connection, deployments, version_id=ids[deployment.model], **fields)
 
 
 def _add(connection: sa.Connection, table: sa.Table, **values: Any) -> int:

@@ -103,6 +103,20 @@ class Graph(_Part):
     cycles: Size
     proof: dict[str, Any]
     created: datetime
+    tags: Labels = {}
+    properties: Labels = {}
+
+
+class Deployment(_Part):
+    """An image in a deployment of a hub."""
+
+    model: tuple[Name, Count]
+    hub: Text
+    name: Text
+    image: Digest
+    condition: str
+    seen: datetime
+    ended: datetime | None
 
 
 class Record(_Part):
@@ -112,6 +126,7 @@ class Record(_Part):
     models: tuple[Model, ...]
     images: tuple[Image, ...]
     graphs: tuple[Graph, ...]
+    deployments: tuple[Deployment, ...] = ()
 
     def files(self) -> dict[str, int]:
         """The digest and size of every file."""
@@ -143,6 +158,7 @@ def check_references(record: Record) -> None:
         *(version.parent for _, version in record.versions() if version.parent),
         *(image.model for image in record.images),
         *(graph.model for graph in record.graphs),
+        *(deployment.model for deployment in record.deployments),
         *((model.name, alias.version) for model in record.models for alias in model.aliases),
     ]
     unknown = set(named) - set(there)

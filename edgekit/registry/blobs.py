@@ -21,7 +21,7 @@ from typing import IO, Any
 from urllib.parse import unquote
 
 from edgekit.errors import RegistryError
-from edgekit.registry.database import explained
+from edgekit.registry.database import explained, first_line
 from edgekit.registry.records import check_digest
 
 _log = logging.getLogger(__name__)
@@ -30,6 +30,15 @@ _CHUNK = 1 << 20
 _ALGORITHM = "sha256"
 _INCOMING = "incoming"
 _FILE_URL = "file://"
+# drivers hold a hundred pieces at once by themselves: for a large file all of it
+_PIECES: dict[str, dict[str, int]] = {
+    "s3": {"chunksize": 16 << 20, "max_concurrency": 4},
+    "abfs": {"max_concurrency": 4},
+}
+_STORE = (
+    "see to the store and to the credentials in the environment: AZURE_STORAGE_CONNECTION_STRING, "
+    "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,13 @@ class BlobStore:
         """The file system that holds the blobs; a folder's is opened when it is first asked."""
         return _opened("file://")[0]
 
+    @property
+    def _pieces(self) -> dict[str, int]:
+        """How the driver is to send and fetch a file."""
+        protocols = self._fs.protocol
+        names = (protocols,) if isinstance(protocols, str) else protocols
+        return next((_PIECES[name] for name in names if name in _PIECES), {})
+
     @contextmanager
     def intake(self) -> Iterator[Intake]:
         """A place for files that are being taken in; gone when the block ends.
@@ -127,7 +143,7 @@ class BlobStore:
             RegistryError: the store refuses, or is full.
         """
         target = self._place(incoming.digest)
-        with explained(f"storing a blob in {self._url}"):
+        with self._asking(f"storing a blob in {self._url}"):
             if self._local:
                 path = Path(target)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,12 +151,12 @@ class BlobStore:
                 incoming.path.replace(path)
                 _sync_folder(path.parent)
             else:
-                self._fs.put_file(str(incoming.path), target)
+                self._fs.put_file(str(incoming.path), target, **self._pieces)
         _log.info("stored %s, %d bytes", incoming.digest, incoming.size)
 
     def exists(self, digest: str) -> bool:
         """Whether there is a file under the digest, whatever is in it."""
-        with explained(f"reading {self._url}"):
+        with self._asking(f"reading {self._url}"):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._place(digest)))
 
@@ -157,7 +173,7 @@ class BlobStore:
             if not local.exists() or digest_of_file(local) != digest:
                 self._fetch(digest, local)
                 return local
-        with explained(f"reading {self._url}"):
+        with self._asking(f"reading {self._url}"):
             try:
                 found = digest_of_file(local)
             except FileNotFoundError as error:
@@ -171,13 +187,13 @@ class BlobStore:
 
     def delete(self, digest: str) -> None:
         """Remove the blob; nothing happens where there is none."""
-        with explained(f"deleting from {self._url}"), suppress(FileNotFoundError):
+        with self._asking(f"deleting from {self._url}"), suppress(FileNotFoundError):
             self._fs.rm_file(self._place(digest))
 
     def digests(self) -> dict[str, int]:
         """Every blob there is, and its size in bytes."""
         folder = f"{self._root}/{_ALGORITHM}"
-        with explained(f"reading {self._url}"):
+        with self._asking(f"reading {self._url}"):
             self._fs.invalidate_cache()
             try:
                 found = self._fs.find(folder, detail=True)
@@ -190,7 +206,7 @@ class BlobStore:
 
     def age(self, digest: str) -> float:
         """Seconds since the blob was stored; endless where the store does not know."""
-        with explained(f"reading {self._url}"):
+        with self._asking(f"reading {self._url}"):
             try:
                 modified = self._fs.modified(self._place(digest))
             except (NotImplementedError, KeyError):
@@ -210,6 +226,19 @@ class BlobStore:
                         swept.append(path)
         return swept
 
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """As `explained`, and for all that an object store's driver may raise besides."""
+        with explained(what):
+            try:
+                yield
+            except (RegistryError, OSError, ImportError):
+                raise
+            except Exception as error:  # drivers have no base class in common
+                if self._local:
+                    raise
+                raise RegistryError(f"{what} failed: {first_line(error)}", hint=_STORE) from error
+
     def _place(self, digest: str) -> str:
         name = _hex(digest)
         return f"{self._root}/{_ALGORITHM}/{name[:2]}/{name}"
@@ -218,9 +247,9 @@ class BlobStore:
         local.parent.mkdir(parents=True, exist_ok=True)
         temporary = local.with_name(f"{local.name}.{secrets.token_hex(8)}")
         try:
-            with explained(f"reading {self._url}"):
+            with self._asking(f"reading {self._url}"):
                 try:
-                    self._fs.get_file(self._place(digest), str(temporary))
+                    self._fs.get_file(self._place(digest), str(temporary), **self._pieces)
                 except FileNotFoundError as error:
                     raise self._missing(digest) from error
             found = digest_of_file(temporary)
@@ -250,8 +279,9 @@ def _opened(url: str) -> tuple[Any, str]:
             filesystem, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
             raise RegistryError(
-                f"the blob store {_safe(url)} cannot be opened: {error}",
-                hint="set blobs in workspace.toml to a folder or a URL that fsspec knows",
+                f"the blob store {_safe(url)} cannot be opened: {first_line(error)}",
+                hint="set blobs in workspace.toml to a folder or a URL that fsspec knows, and its "
+                "credentials in the environment",
             ) from error
     return filesystem, str(root)
 

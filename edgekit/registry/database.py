@@ -77,7 +77,7 @@ def explained(what: str) -> Iterator[None]:
         yield
     except DBAPIError as error:
         # the driver's own words: SQLAlchemy's would show the statement, or the URL's password
-        raise RegistryError(f"{what} failed: {_first_line(error.orig)}") from error
+        raise RegistryError(f"{what} failed: {first_line(error.orig)}") from error
     except ModuleNotFoundError as error:
         raise RegistryError(
             f"{what} needs the Python package {error.name}", hint=f"pip install {error.name}"
@@ -134,6 +134,7 @@ def _revision(connection: sa.Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _first_line(cause: object) -> str:
+def first_line(cause: object) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
     lines = str(cause).strip().splitlines()
     return lines[0] if lines else type(cause).__name__

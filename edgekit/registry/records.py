@@ -21,6 +21,7 @@ _LONGEST_PATH = 255
 _GREATEST_VERSION = 2**31 - 1
 
 Labels = Mapping[str, str]
+NO_LABELS: Labels = {}
 Role = Literal["weights", "score", "requirements"]
 
 
@@ -245,6 +246,8 @@ class GraphRecord:
         cycles: estimated clock cycles for one input.
         proof: what was proved when it was compiled, as the compiler summarises it.
         created: in UTC.
+        tags: free.
+        properties: fixed when it was recorded.
     """
 
     digest: str
@@ -254,10 +257,52 @@ class GraphRecord:
     cycles: int
     proof: Mapping[str, Any]
     created: datetime
+    tags: Labels = field(default_factory=dict)
+    properties: Labels = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data, for JSON."""
         return {**asdict(self), "model": str(self.model), "created": _iso(self.created)}
+
+
+@dataclass(frozen=True)
+class DeploymentRecord:
+    """An image in a deployment of an IoT Hub.
+
+    Args:
+        hub: its host name.
+        name: of the deployment.
+        image: `sha256:...` of the image.
+        model: the version inside.
+        condition: which devices it is for, as the hub has it.
+        seen: when the hub was first seen to have it, in UTC.
+        ended: when it was first seen to have it no more.
+    """
+
+    hub: str
+    name: str
+    image: str
+    model: ModelRef
+    condition: str
+    seen: datetime
+    ended: datetime | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data, for JSON."""
+        return {
+            **asdict(self),
+            "model": str(self.model),
+            "seen": _iso(self.seen),
+            "ended": None if self.ended is None else _iso(self.ended),
+        }
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a deployment on a hub is for and carries: its condition, its images by digest."""
+
+    condition: str
+    images: frozenset[str]
 
 
 def check_alias(alias: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 # the newest migration, known here so that a database that is up to date need not import Alembic
-HEAD = "0002"
+HEAD = "0003"
 
 metadata = sa.MetaData(
     naming_convention={
@@ -137,4 +137,24 @@ graphs = sa.Table(
     sa.Column("cycles", sa.BigInteger, nullable=False),
     sa.Column("proof", sa.JSON, nullable=False),
     sa.Column("created", Utc, nullable=False),
+)
+
+graph_tags = _labels("graph_tags", "graphs")
+graph_properties = _labels("graph_properties", "graphs")
+
+# which images a hub's deployments carry, and carried
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("hub", sa.String(255), nullable=False),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("image", sa.String(71), nullable=False),
+    sa.Column(
+        "version_id", sa.ForeignKey("versions.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sa.Column("condition", sa.Text, nullable=False),
+    sa.Column("seen", Utc, nullable=False),
+    sa.Column("ended", Utc),
+    sa.UniqueConstraint("hub", "name", "image"),
 )

@@ -1,8 +1,8 @@
-"""Who uses a model version: aliases that guard it, images, graphs and versions made from it."""
+"""Who uses a model version: aliases that guard it, what was made from it, what carries it."""
 
 import sqlalchemy as sa
 
-from edgekit.registry.schema import aliases, graphs, images, models, versions
+from edgekit.registry.schema import aliases, deployments, graphs, images, models, versions
 
 
 def users(connection: sa.Connection, version_id: int) -> list[str]:
@@ -28,9 +28,16 @@ def users(connection: sa.Connection, version_id: int) -> list[str]:
         .where(aliases.c.version_id == version_id, aliases.c.protected)
         .order_by(aliases.c.name)
     ).scalars()
+    carrying = connection.execute(
+        sa.select(deployments.c.hub, deployments.c.name)
+        .where(deployments.c.version_id == version_id, deployments.c.ended.is_(None))
+        .distinct()
+        .order_by(deployments.c.hub, deployments.c.name)
+    )
     return [
         *(f"protected alias {name}" for name in guarding),
         *(f"model {row.name}:{row.version}" for row in derived),
         *(f"image {row.reference}" for row in made),
         *(f"FPGA package {row.digest[:19]} for {row.board}" for row in compiled),
+        *(f"deployment {row.name} on {row.hub}" for row in carrying),
     ]

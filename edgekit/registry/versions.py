@@ -126,7 +126,7 @@ def search(connection: sa.Connection, query: Query) -> list[ModelVersion]:
     chosen = chosen.where(*labelled(versions, version_tags, query.tags))
     chosen = chosen.where(*labelled(versions, version_properties, query.properties))
     if query.uses is not None:
-        chosen = chosen.where(versions.c.id.in_(_derived(find_id(connection, query.uses))))
+        chosen = chosen.where(versions.c.id.in_(derived(find_id(connection, query.uses))))
     if query.text is not None:
         chosen = chosen.where(_mentions(query.text))
     if query.latest:
@@ -259,7 +259,7 @@ def _there(deleted: bool) -> sa.ColumnElement[bool]:
     return versions.c.deleted.is_not(None) if deleted else versions.c.deleted.is_(None)
 
 
-def _derived(version_id: int) -> sa.Select[tuple[int]]:
+def derived(version_id: int) -> sa.Select[tuple[int]]:
     """The ids of all versions made from this one, from those, and so on."""
     made = sa.select(versions.c.id).where(versions.c.parent_id == version_id).cte(recursive=True)
     later = versions.alias("later")
@@ -267,20 +267,24 @@ def _derived(version_id: int) -> sa.Select[tuple[int]]:
     return sa.select(made.c.id)
 
 
+def within(column: sa.Column[Any], text: str) -> sa.ColumnElement[bool]:
+    """The condition that a column has the text somewhere, in any case."""
+    return sa.func.lower(column).contains(text.lower(), autoescape=True)
+
+
+def labels_mention(owner: sa.Table, table: sa.Table, text: str) -> sa.ColumnElement[bool]:
+    """The condition that a row of `owner` has a label with the text in its key or value."""
+    fits = sa.or_(within(table.c.key, text), within(table.c.value, text))
+    return sa.exists().where(table.c.owner_id == owner.c.id, fits)
+
+
 def _mentions(text: str) -> sa.ColumnElement[bool]:
-    def within(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
-        return sa.func.lower(column).contains(text.lower(), autoescape=True)
-
-    def labels(table: sa.Table) -> sa.ColumnElement[bool]:
-        fits = sa.or_(within(table.c.key), within(table.c.value))
-        return sa.exists().where(table.c.owner_id == versions.c.id, fits)
-
     return sa.or_(
-        within(models.c.name),
-        within(versions.c.framework),
-        labels(version_tags),
-        labels(version_properties),
-        sa.exists().where(aliases.c.version_id == versions.c.id, within(aliases.c.name)),
+        within(models.c.name, text),
+        within(versions.c.framework, text),
+        labels_mention(versions, version_tags, text),
+        labels_mention(versions, version_properties, text),
+        sa.exists().where(aliases.c.version_id == versions.c.id, within(aliases.c.name, text)),
     )
 
 

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Package", "compare", "compile_model", "read_package", "run"]
 
 
-def compile_model(model: bytes, board: "str | Board" = "ecp5-85f") -> Package:
+def compile_model(
+    model: bytes, board: "str | Board" = "ecp5-85f", *, integer_averages: bool = False
+) -> Package:
     """Compile an int8 ONNX model for a board; see `edgekit_fpga.compiler.compile_model`."""
     from edgekit_fpga.compiler import compile_model as compile_
 
-    return compile_(model, board)
+    return compile_(model, board, integer_averages=integer_averages)
 
 
 def compare(package: Package, model: bytes, inputs: "Mapping[str, NDArray[Any]]") -> "Comparison":

@@ -102,7 +102,8 @@ def float_requantize(
 ) -> Int8:
     """The requantizer through float32: clamp(rne(f32(f32(total) * multiplier)) + zero point)."""
     product: Float32 = total.astype(np.float32)
-    product *= multiplier
+    with np.errstate(over="ignore"):  # beyond float32 is far beyond what saturates
+        product *= multiplier
     np.rint(product, out=product)
     # clamping before the zero point is added keeps the sum exact
     np.clip(product, low - zero_point, high - zero_point, out=product)

@@ -24,6 +24,18 @@ def check_program(program: Program, board: Board) -> None:
     """
     if not 0 <= program.resident <= min(len(program.weights), board.memory.weight_words):
         raise IsaError(f"{program.resident} weight words cannot be resident")
+    memory = board.memory
+    tiles = len(program.requant) // board.array.output_lanes
+    for what, size, room in (
+        ("instructions", len(program.instructions), memory.instructions),
+        ("requantization tiles", tiles, memory.requant_tiles),
+        ("table entries", len(program.tables), memory.table_entries),
+    ):
+        if size > room:
+            raise IsaError(f"{size} {what}, the board holds {room}")
+    limit = 1 << (isa.TABLE_ENTRY_BITS - 1)
+    if ((program.tables < -limit) | (program.tables >= limit)).any():
+        raise IsaError(f"a table entry has more than {isa.TABLE_ENTRY_BITS} bits")
     layers = sum(isinstance(step, isa.Layer) for step in program.instructions)
     if len(program.traces) != layers:
         raise IsaError(f"{layers} layer instructions, {len(program.traces)} traces")

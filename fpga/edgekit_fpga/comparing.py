@@ -1,6 +1,5 @@
 """Holds a package against ONNX Runtime, bit by bit, on every tensor both have."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit_fpga.errors import GraphError, PackageError
+from edgekit_fpga.errors import GraphError
 from edgekit_fpga.package import Package
 from edgekit_fpga.running import run
+from edgekit_fpga.witness import witness
 
 Array = NDArray[Any]
 
@@ -91,51 +91,3 @@ def _behind_float_functions(package: Package) -> dict[str, float]:
                 step = 1.001 * float(operation.attributes["scale"])
             apart[operation.output] = step
     return apart
-
-
-def witness(
-    package: Package, model: bytes, inputs: Mapping[str, Array], names: list[str]
-) -> dict[str, Array]:
-    """What ONNX Runtime's integer operators give for those of `names` that the model has.
-
-    Raises:
-        PackageError: the package was not made from this model.
-        GraphError: ONNX Runtime refuses the model.
-    """
-    if package.manifest["model"] != "sha256:" + hashlib.sha256(model).hexdigest():
-        raise PackageError("the package was made from another model", "compile this one")
-    import onnx
-    import onnxruntime
-
-    proto = onnx.load_model_from_string(model)
-    made = {name for node in proto.graph.node for name in node.output}
-    known = {value.name for value in proto.graph.output}
-    wanted = [name for name in names if name in made]
-    proto.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in wanted if name not in known
-    )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    if any(tensor["type"] == "uint8" for tensor in package.manifest["tensors"].values()):
-        # without VNNI, uint8 activations by int8 weights saturate in 16 bits; this avoids it, but
-        # leaves int8 graphs without a QGemm kernel
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        # some models are exported for a batch of one only
-        single = any(entry.shape[0] == 1 for entry in session.get_inputs())
-        batch = len(next(iter(inputs.values())))
-        size = 1 if single else batch
-        runs = [
-            session.run(wanted, {name: v[i : i + size] for name, v in inputs.items()})
-            for i in range(0, batch, size)
-        ]
-    except Exception as error:
-        # ONNX Runtime raises a class of its own for each of its status codes
-        raise GraphError(f"ONNX Runtime cannot run the model: {error}") from error
-    return {
-        name: np.concatenate([made[index] for made in runs]) for index, name in enumerate(wanted)
-    }

@@ -103,8 +103,7 @@ def _compact(layer: isa.Layer, array: Array) -> int:
     whole, rest = divmod(tiles, block)
     fill = _fill(layer, array)
     work = sum(
-        pixels * max(count * beats, fill + count)
-        for count in [block] * whole + [rest] * (rest > 0)
+        pixels * max(count * beats, fill + count) for count in [block] * whole + [rest] * (rest > 0)
     )
     latency = array.latency
     if isinstance(layer, isa.MaxPool | isa.Map):
@@ -113,7 +112,7 @@ def _compact(layer: isa.Layer, array: Array) -> int:
 
 
 def _fill(layer: isa.Layer, array: Array) -> int:
-    """Cycles to read what one pixel of the result needs: words where all are aligned, else bytes."""
+    """Cycles to read what a pixel of the result needs: words where all are aligned, else bytes."""
     if isinstance(layer, isa.Pack):
         return layer.kernel_height * layer.kernel_width * layer.channels + 2
     lanes = array.reduction_lanes

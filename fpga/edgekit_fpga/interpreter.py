@@ -67,6 +67,7 @@ class Machine:
             np.float32
         )
         self._weights: dict[int, tuple[Numbers, Int64]] = {}
+        self._pairs: dict[tuple[int, ...], Int8] = {}
 
     def run(
         self,
@@ -284,20 +285,26 @@ class Machine:
         return float_requantize(total, self._multiplier[used], *limits)
 
     def _add(self, layer: isa.Layer, value: Int8, second: Int8) -> Int8:
-        entries = self.program.tables[layer.add_table : layer.add_table + 256]
-        grid = np.arange(256, dtype=np.uint8).view(np.int8)
-        pairs = fixed_add(
-            np.broadcast_to(grid[:, None], (256, 256)),
-            entries[None, :],
+        index = value.view(np.uint8).astype(np.uint16) << 8 | second.view(np.uint8)
+        result: Int8 = self._sums(layer)[index]
+        return result
+
+    def _sums(self, layer: isa.Layer) -> Int8:
+        """The adder's results for all pairs, flat, the first operand in the high byte."""
+        constants = (
             layer.add_multiplier,
             layer.add_shift,
             layer.add_offset,
             layer.add_low,
             layer.add_high,
         )
-        index = value.view(np.uint8).astype(np.uint16) << 8 | second.view(np.uint8)
-        result: Int8 = pairs.reshape(-1)[index]
-        return result
+        key = (layer.add_table, *constants)
+        if key not in self._pairs:
+            entries = self.program.tables[layer.add_table : layer.add_table + 256]
+            grid = np.arange(256, dtype=np.uint8).view(np.int8)
+            first = np.broadcast_to(grid[:, None], (256, 256))
+            self._pairs[key] = fixed_add(first, entries[None, :], *constants).reshape(-1)
+        return self._pairs[key]
 
     def _pool(self, layer: isa.Layer, value: Int8) -> Int8:
         total = value.sum(axis=(1, 2), dtype=np.int64, keepdims=True) + layer.pool_bias

@@ -8,8 +8,9 @@ is byte for byte what writing its content gives: whatever was altered, the reade
 import hashlib
 import io
 import json
-import math
 import os
+import stat
+import struct
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from edgekit_fpga.boards import Board, board_from_dict
 from edgekit_fpga.checking import check_program
 from edgekit_fpga.cpu import CpuOp
 from edgekit_fpga.errors import FpgaError, PackageError
+from edgekit_fpga.manifest import check_board, check_kinds, check_manifest
 from edgekit_fpga.program import Program, program_of
 
 FORMAT = 1
@@ -101,15 +103,19 @@ def read_package(path: str | Path) -> Package:
     """Read a package from a file.
 
     Raises:
-        PackageError: not there, truncated, altered, oversized, or of another version.
+        PackageError: not there, no file, truncated, altered, oversized, or of another version.
     """
     source = Path(path)
     try:
-        if source.stat().st_size > MAX_PACKAGE_BYTES:
+        described = source.stat()
+        if not stat.S_ISREG(described.st_mode):
+            raise PackageError(f"{source} is no file", HINT)
+        if described.st_size > MAX_PACKAGE_BYTES:
             raise PackageError(f"{source} is larger than {MAX_PACKAGE_BYTES >> 20} MB", HINT)
         data = source.read_bytes()
-    except OSError as error:
-        raise PackageError(f"cannot read {source}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PackageError(f"cannot read {source}: {reason}") from error
     try:
         return package_from_bytes(data)
     except FpgaError as error:
@@ -121,11 +127,13 @@ def package_from_bytes(data: bytes) -> Package:
 
     Raises:
         PackageError: as `read_package`.
+        BoardError: the board it describes is none.
+        IsaError: a program that leaves its memories or does not end.
     """
     files = _unzip(data)
     try:
         manifest = json.loads(files[MANIFEST])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PackageError(f"its manifest is no JSON: {error}", HINT) from error
     package = _of_manifest(manifest, files)
     if package.to_bytes() != data:
@@ -145,66 +153,53 @@ def _unzip(data: bytes) -> dict[str, bytes]:
                 if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
                     raise PackageError(f"{entry.filename} is larger than it may be", HINT)
                 files[entry.filename] = archive.read(entry)
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except _NO_ARCHIVE as error:
         raise PackageError("the archive is truncated or damaged", HINT) from error
     return files
 
 
+# all that zipfile raises on bytes that are no archive
+_NO_ARCHIVE = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+
+
 def _of_manifest(manifest: Any, files: Mapping[str, bytes]) -> Package:
-    try:
-        if manifest["format"] != FORMAT or manifest["isa_version"] != isa.ISA_VERSION:
-            raise PackageError(
-                f"made for format {manifest['format']}, instruction set {manifest['isa_version']}; "
-                f"this is {FORMAT} and {isa.ISA_VERSION}",
-                HINT,
-            )
-        for name in FILES:
-            if hashlib.sha256(files[name]).hexdigest() != manifest["files"][name]:
-                raise PackageError(f"{name} is not what the manifest says", HINT)
-        board = board_from_dict(manifest["board"])
-        npu = manifest["npu"]
-        lanes = board.array.output_lanes, board.array.reduction_lanes
-        program = program_of(files, lanes, npu["resident"], npu["placements"], npu["traces"])
-        before, after = (
-            tuple(
-                CpuOp(op["operator"], tuple(op["inputs"]), op["output"], op["attributes"])
-                for op in manifest[key]
-            )
-            for key in ("before", "after")
+    if isinstance(manifest, dict):
+        _check_versions(manifest)
+    check_kinds(manifest)
+    for name in FILES:
+        if hashlib.sha256(files[name]).hexdigest() != manifest["files"].get(name):
+            raise PackageError(f"{name} is not what the manifest says", HINT)
+    board = board_from_dict(manifest["board"])
+    check_board(board)
+    npu = manifest["npu"]
+    lanes = board.array.output_lanes, board.array.reduction_lanes
+    program = program_of(files, lanes, npu["resident"], npu["placements"], npu["traces"])
+    before, after = (
+        tuple(
+            CpuOp(op["operator"], tuple(op["inputs"]), op["output"], op["attributes"])
+            for op in manifest[key]
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise PackageError(f"its manifest lacks or misstates {error}", HINT) from error
+        for key in ("before", "after")
+    )
     check_program(program, board)
-    _check_names(manifest, program, before, after)
+    check_manifest(manifest, board, program, before, after)
     return Package(manifest, board, program, before, after)
 
 
-def _check_names(
-    manifest: Mapping[str, Any],
-    program: Program,
-    before: tuple[CpuOp, ...],
-    after: tuple[CpuOp, ...],
-) -> None:
-    """Every tensor a stage takes is made by one before it, and described where it must be."""
-    npu, tensors = manifest["npu"], manifest["tensors"]
-    known = {entry["name"] for entry in manifest["inputs"]}
-    for operations in (before, after):
-        for operation in operations:
-            if not known.issuperset(operation.inputs):
-                raise PackageError(f"nothing makes {operation.inputs[0]}", HINT)
-            known.add(operation.output)
-        if operations is before:
-            if not known.issuperset(npu["inputs"]) or not npu["inputs"]:
-                raise PackageError("nothing makes the NPU's inputs", HINT)
-            known.update(npu["outputs"])
-    if not known.issuperset(manifest["outputs"]):
-        raise PackageError("nothing makes the package's outputs", HINT)
-    for name in (*npu["inputs"], *npu["outputs"]):
-        place = program.placements.get(name)
-        shape = list(tensors[name]["shape"])
-        if place is None or shape != [place.channels, place.height, place.width]:
-            raise PackageError(f"tensor {name} is not where its shape says", HINT)
-        if tensors[name]["type"] not in ("int8", "uint8") or math.prod(shape) != math.prod(
-            tensors[name]["graph_shape"]
-        ):
-            raise PackageError(f"tensor {name} has no shape that fits", HINT)
+def _check_versions(manifest: Mapping[str, Any]) -> None:
+    made = manifest.get("format"), manifest.get("isa_version")
+    if made != (FORMAT, isa.ISA_VERSION):
+        raise PackageError(
+            f"made for format {made[0]}, instruction set {made[1]}; "
+            f"this is {FORMAT} and {isa.ISA_VERSION}",
+            HINT,
+        )

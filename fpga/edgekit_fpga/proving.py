@@ -6,8 +6,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgekit_fpga import simulate
-from edgekit_fpga.comparing import Comparison, held_against, interpreted, witness
+from edgekit_fpga.comparing import Comparison, held_against, interpreted
 from edgekit_fpga.package import Package
+from edgekit_fpga.witness import witness
 
 
 def compare_all(

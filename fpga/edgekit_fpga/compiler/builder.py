@@ -1,5 +1,6 @@
 """What the importer knows while it walks a graph; operators add tensors and layers to it."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from edgekit_fpga.errors import FpgaError
 Array = NDArray[Any]
 # what the quantized tensor behind a float node's result is called
 QUANTIZED = "/quantized"
+# of a tensor, a constant's operands, a window: far more than any NPU holds
+MOST_ELEMENTS = 1 << 26
 
 
 class Unsupported(Exception):
@@ -38,11 +41,27 @@ class Node:
         return cls(name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes)
 
 
+@dataclass(frozen=True)
+class Late:
+    """A quantized tensor that only the CPU behind the NPU makes, and why no layer can read it."""
+
+    operation: CpuOp
+    quantization: ir.Quantization
+    reason: str
+
+
 @dataclass
 class Builder:
-    """What is known while the graph is walked; operators add tensors and layers to it."""
+    """What is known while the graph is walked; operators add tensors and layers to it.
+
+    `integer_averages`: averages that float32 rounds by chance are rounded in integers; `integers`
+    names the nodes this happened to.
+    """
 
     constants: dict[str, Array]
+    integer_averages: bool = False
+    opset: int = 13
+    integers: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     types: dict[str, np.dtype[Any]] = field(default_factory=dict)
     tensors: dict[str, ir.Tensor] = field(default_factory=dict)
@@ -55,7 +74,7 @@ class Builder:
     alias: dict[str, str] = field(default_factory=dict)
     weights: dict[str, tuple[Array, Array, Array, int]] = field(default_factory=dict)
     permuted: dict[str, tuple[str, tuple[int, int, int]]] = field(default_factory=dict)
-    late: dict[str, tuple[Node, CpuOp]] = field(default_factory=dict)
+    late: dict[str, Late] = field(default_factory=dict)
 
     def constant(self, name: str, what: str) -> Array:
         """The value of an input that must be known at compile time."""
@@ -63,11 +82,11 @@ class Builder:
             raise Unsupported(f"its {what} is not a constant")
         return self.constants[name]
 
-    def quantization(self, scale: str, zero_point: str) -> ir.Quantization:
-        """Per-tensor quantization from the names of its constants."""
+    def quantization(self, scale: str, zero_point: str, *, signed: bool = False) -> ir.Quantization:
+        """Per-tensor quantization from the names of its constants; `signed` where none says it."""
         values = self.constant(scale, "scale")
-        zero = self.constant(zero_point, "zero point") if zero_point else np.uint8(0)
-        zero = np.asarray(zero)
+        absent = np.zeros((), np.int8 if signed else np.uint8)
+        zero = self.constant(zero_point, "zero point") if zero_point else absent
         if values.size != 1 or zero.size != 1:
             raise Unsupported("activations are quantized per channel")
         if zero.dtype not in (np.int8, np.uint8):
@@ -84,6 +103,8 @@ class Builder:
         self, name: str, shape: tuple[int, ...], quantization: ir.Quantization
     ) -> ir.Tensor:
         """Enter a quantized tensor by its ONNX shape without the batch."""
+        if not all(size > 0 for size in shape) or math.prod(shape) > MOST_ELEMENTS:
+            raise Unsupported(f"a tensor of {' x '.join(map(str, shape))} elements")
         tensor = ir.Tensor(name, to_chw(shape), quantization)
         self.tensors[name] = tensor
         self.set_shape(name, shape)
@@ -91,14 +112,25 @@ class Builder:
 
     def source(self, name: str) -> str:
         """The quantized tensor behind a name: itself, or what it is a real view of."""
-        name = self.alias.get(name, name)
-        name = self.real.get(name, name)
-        name = self.alias.get(name, name)
-        if name in self.late or self.alias.get(name) in self.late:
-            raise Unsupported(f"it needs the elements that {self.late[name][0].name} reorders")
+        name = self.held(name)
+        if name in self.late:
+            raise Unsupported(self.late[name].reason)
         if name not in self.tensors:
             raise Unsupported(f"its input {name} is not quantized")
         return name
+
+    def held(self, name: str) -> str:
+        """What a name, or the quantized tensor it is a real view of, is another name of."""
+        name = self.alias.get(name, name)
+        name = self.real.get(name, name)
+        return self.alias.get(name, name)
+
+    def quantization_of(self, name: str) -> ir.Quantization:
+        """The quantization of a tensor, be it made by the NPU or behind it."""
+        name = self.held(name)
+        if name in self.late:
+            return self.late[name].quantization
+        return self.tensors[name].quantization
 
     def entry(self, name: str, quantization: ir.Quantization) -> str:
         """A quantized input; the graph's own int8 inputs enter when they are first used."""
@@ -135,13 +167,27 @@ class Builder:
         self.real[made] = held
         return held
 
-    def postpone_quantized(
+    def make_late(
+        self,
+        made: str,
+        shape: tuple[int, ...],
+        operation: CpuOp,
+        quantization: ir.Quantization,
+        reason: str,
+    ) -> None:
+        """Keep an operation for the CPU behind the NPU; a layer that needs it is refused."""
+        self.late[made] = Late(operation, quantization, reason)
+        self.set_shape(made, shape)
+
+    def reorder_late(
         self, node: Node, held: str, made: str, shape: tuple[int, ...], attributes: dict[str, Any]
     ) -> None:
-        """Keep a reordering for the CPU behind the NPU; a layer that needs it is refused."""
+        """The same for a Transpose or Reshape of quantized values."""
         operator = "Transpose" if node.operator == "Transpose" else "Reshape"
-        self.late[made] = (node, CpuOp(operator, (held,), made, attributes))
-        self.set_shape(made, shape)
+        source = self.late.get(self.held(held))
+        reason = source.reason if source else f"it needs the elements that {node.name} reorders"
+        operation = CpuOp(operator, (held,), made, attributes)
+        self.make_late(made, shape, operation, self.quantization_of(held), reason)
 
 
 def to_chw(shape: tuple[int, ...]) -> ir.Shape:

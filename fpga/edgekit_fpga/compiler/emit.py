@@ -198,6 +198,7 @@ def _conv(
     graph: ir.Graph, layer: ir.Conv, fields: dict[str, int], memories: Memories
 ) -> tuple[isa.Layer, Int8]:
     array = memories.board.array
+    weights = layer.weights.astype(np.int8, casting="no")
     zero_point = graph.tensors[layer.input].quantization.zero_point
     sums = layer.weights.reshape(len(layer.weights), -1).sum(axis=1, dtype=np.int64)
     bias = layer.bias - zero_point * sums
@@ -217,16 +218,16 @@ def _conv(
     if layer.groups > 1:
         if taps <= array.window_taps:
             steps = ceil_div(taps, array.reduction_lanes)
-            return isa.Depthwise(**fields, steps=steps), depthwise_words(layer.weights, *lanes)
+            return isa.Depthwise(**fields, steps=steps), depthwise_words(weights, *lanes)
         diagonal = isa.Conv(**fields, steps=taps, advance=1)
-        return diagonal, diagonal_words(layer.weights, *lanes)
+        return diagonal, diagonal_words(weights, *lanes)
     dense = channels % array.output_lanes == 0 or _is_dense(fields, channels, array.output_lanes)
     if dense and packable(graph, layer, memories.board):
         steps = ceil_div(taps * channels, array.reduction_lanes)
         packed = isa.Pack(**fields, steps=steps, channels=channels)
-        return packed, packed_words(layer.weights, *lanes)
+        return packed, packed_words(weights, *lanes)
     steps = taps * ceil_div(channels, array.reduction_lanes)
-    return isa.Conv(**fields, steps=steps), conv_words(layer.weights, *lanes)
+    return isa.Conv(**fields, steps=steps), conv_words(weights, *lanes)
 
 
 def _multiply(

@@ -7,6 +7,7 @@ are the same thing. What is still pending at the end is the CPU stage after the 
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,21 +16,24 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.builder import (
+    MOST_ELEMENTS,
     Builder,
     Node,
     Unsupported,
     quantization_json,
     stage_attributes,
 )
+from edgekit_fpga.compiler.constants import array_of, fold
 from edgekit_fpga.compiler.operators import OPERATORS
 from edgekit_fpga.cpu import STAGE_OPERATORS, CpuOp
 from edgekit_fpga.errors import GraphError, Problem, Refused
 
 log = logging.getLogger(__name__)
+
+MOST_NODES = 5000
 
 Array = NDArray[Any]
 HINT = "quantize the whole model to int8 with ONNX Runtime's quantizer, or move the node out"
@@ -46,10 +50,15 @@ class Imported:
     inputs: dict[str, tuple[str, tuple[int, ...]]]
     outputs: tuple[str, ...]
     macs: int
+    integers: tuple[str, ...] = ()
 
 
-def import_model(model: bytes) -> Imported:
+def import_model(model: bytes, *, integer_averages: bool = False) -> Imported:
     """Read an ONNX model.
+
+    Args:
+        model: the ONNX file's bytes.
+        integer_averages: round averages in integers where ONNX Runtime rounds them by chance.
 
     Raises:
         GraphError: no ONNX model, one with a cycle, or one without fixed shapes.
@@ -57,7 +66,7 @@ def import_model(model: bytes) -> Imported:
     """
     proto = _parse(model)
     graph = proto.graph
-    builder = Builder({t.name: numpy_helper.to_array(t) for t in graph.initializer})
+    builder = Builder(_initializers(graph), integer_averages, _opset(proto))
     inputs = {}
     for value in graph.input:
         if value.name in builder.constants:
@@ -66,9 +75,9 @@ def import_model(model: bytes) -> Imported:
         builder.shapes[value.name], builder.types[value.name] = shape, dtype
         inputs[value.name] = (str(dtype), shape)
     problems = _walk(builder, [Node.of(node, i) for i, node in enumerate(graph.node)])
-    outputs = tuple(value.name for value in graph.output)
     if problems:
         raise Refused(problems, HINT)
+    outputs = tuple(value.name for value in graph.output)
     return _finish(builder, inputs, outputs)
 
 
@@ -80,15 +89,32 @@ def _walk(builder: Builder, nodes: list[Node]) -> list[Problem]:
         if broken.intersection(node.inputs):
             broken.update(node.outputs)
             continue
-        handler: Callable[[Builder, Node], None] | None = OPERATORS.get(node.operator)
         try:
-            if handler is None:
-                raise Unsupported("no such operation on the NPU")
-            handler(builder, node)
+            _enter(builder, node)
         except Unsupported as reason:
             problems.append(Problem(node.name, node.operator, str(reason)))
             broken.update(node.outputs)
     return problems
+
+
+def _enter(builder: Builder, node: Node) -> None:
+    """Enter one node.
+
+    Raises:
+        Unsupported: with the reason.
+    """
+    handler: Callable[[Builder, Node], None] | None = OPERATORS.get(node.operator)
+    try:
+        if fold(builder, node):
+            return
+        if handler is None:
+            raise Unsupported("no such operation on the NPU")
+        handler(builder, node)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # an input or attribute that the operator needs is not there, or not of its kind
+        log.debug("%s", node, exc_info=True)
+        said = str(error).partition("\n")[0]
+        raise Unsupported(f"it is malformed ({type(error).__name__}: {said})") from error
 
 
 def _finish(
@@ -106,7 +132,7 @@ def _finish(
         done.add(name)
         real = builder.alias.get(name, name)
         if real in builder.late:
-            operation = builder.late[real][1]
+            operation = builder.late[real].operation
             settle(operation.inputs[0])
             builder.after.append(operation)
         elif real in flattens:
@@ -127,13 +153,8 @@ def _finish(
                     CpuOp("Reshape", (real,), name, {"shape": list(builder.shapes[name])})
                 )
         elif name in builder.real:
-            held = builder.real[name]
-            settle(held)
-            held = builder.alias.get(held, held)
-            while held in builder.late:
-                held = builder.late[held][1].inputs[0]
-                held = builder.alias.get(held, held)
-            quantization = builder.tensors[held].quantization
+            settle(builder.real[name])
+            quantization = builder.quantization_of(name)
             builder.after.append(
                 CpuOp(
                     "DequantizeLinear", (builder.real[name],), name, quantization_json(quantization)
@@ -180,6 +201,7 @@ def _finish(
             for layer in graph.layers
             if isinstance(layer, ir.Conv)
         ),
+        tuple(builder.integers),
     )
 
 
@@ -190,22 +212,46 @@ def _parse(model: bytes) -> onnx.ModelProto:
         raise GraphError("the file is no ONNX model", "give an .onnx file") from error
     if not proto.graph.node:
         raise GraphError("the file is no ONNX model: it has no graph", "give an .onnx file")
-    known = {value.name for value in proto.graph.input} | {t.name for t in proto.graph.initializer}
-    for index, node in enumerate(proto.graph.node):
+    if len(proto.graph.node) > MOST_NODES:
+        raise GraphError(f"the graph has {len(proto.graph.node):,} nodes, no NPU runs so many")
+    _check_order(proto.graph)
+    if not proto.graph.output:
+        raise GraphError("the graph has no outputs", "give the whole model")
+    return proto
+
+
+def _check_order(graph: onnx.GraphProto) -> None:
+    """Every name is made once, before it is read."""
+    known = {"", *(value.name for value in graph.input), *(t.name for t in graph.initializer)}
+    made: set[str] = set()
+    for index, node in enumerate(graph.node):
         for name in node.input:
-            if name and name not in known:
+            if name not in known:
                 raise GraphError(
                     f"{Node.of(node, index).name} ({node.op_type}) reads {name} before it is made: "
-                    "the graph has a cycle or is not sorted",
+                    "the graph has a cycle, is not sorted, or lacks an initializer",
                     "check it with onnx.checker",
                 )
+        for name in filter(None, node.output):
+            if name in made or name in known:
+                raise GraphError(
+                    f"{Node.of(node, index).name} ({node.op_type}) makes {name} a second time",
+                    "check it with onnx.checker",
+                )
+            made.add(name)
         known.update(node.output)
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise GraphError(
-                f"initializer {tensor.name} lies in another file", "save the model as one file"
-            )
-    return proto
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(versions, default=1)
+
+
+def _initializers(graph: onnx.GraphProto) -> dict[str, Array]:
+    try:
+        return {tensor.name: array_of(tensor) for tensor in graph.initializer}
+    except Unsupported as error:
+        raise GraphError(str(error), "export the model again") from error
 
 
 def _described(value: onnx.ValueInfoProto) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -216,4 +262,9 @@ def _described(value: onnx.ValueInfoProto) -> tuple[tuple[int, ...], np.dtype[An
             f"input {value.name} has the shape {dims}: a batch first, then fixed sizes are needed",
             "export the model with fixed sizes",
         )
-    return tuple(dims[1:]), np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    if math.prod(dims[1:]) > MOST_ELEMENTS:
+        raise GraphError(f"input {value.name} has the shape {dims}", "give a smaller model")
+    try:
+        return tuple(dims[1:]), np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except (KeyError, TypeError) as error:
+        raise GraphError(f"input {value.name} has no type", "export the model again") from error

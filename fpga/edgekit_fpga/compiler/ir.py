@@ -7,6 +7,7 @@ NPU stores it. A layer carries the constants of its requantization, so a graph c
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from edgekit_fpga.arithmetic import Float32, Int8, Int64
 from edgekit_fpga.errors import FpgaError
 
 Shape = tuple[int, int, int]
+# int8, or int16 until a pass parts them
+Weights = NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -151,19 +154,23 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Conv(Layer):
-    """Convolution; weights (M, C / groups, KH, KW), bias (M,) without the zero point's part."""
+    """Convolution; weights (M, C / groups, KH, KW), bias (M,) without the zero point's part.
 
-    weights: NDArray[np.int8]
+    Weights are int16 only where they came with a zero point and do not fit int8; a pass parts them.
+    `products` are the model's own multiply-accumulates of an output pixel: one a weight, none in
+    averages and where channels are only moved.
+    """
+
+    weights: Weights
     bias: Int64
     requant: Requant
     window: Window
     groups: int
-    # averages and moved channels are convolutions, but no work of the model's own
-    counted: bool = True
+    products: int
 
     def macs(self, shape: Shape) -> int:
         """Multiply-accumulates of the model for an output of this shape."""
-        return self.weights.size * shape[1] * shape[2] if self.counted else 0
+        return self.products * shape[1] * shape[2]
 
 
 @dataclass(frozen=True, eq=False)

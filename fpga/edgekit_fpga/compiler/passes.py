@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgekit_fpga.arithmetic import Int8
 from edgekit_fpga.compiler import adds, ir
 from edgekit_fpga.errors import Problem, Refused
 
 POOL_LIMIT = 1 << 24
+MOST_DENSE_WEIGHTS = 1 << 26
 
 
 def fold(graph: ir.Graph) -> ir.Graph:
@@ -82,9 +84,7 @@ def fuse(graph: ir.Graph, *, pools: bool = True) -> ir.Graph:
     return graph.with_layers(tuple(layers))
 
 
-def _joined(
-    graph: ir.Graph, layer: ir.Layer, *, pools: bool
-) -> tuple[ir.Layer, ir.Layer] | None:
+def _joined(graph: ir.Graph, layer: ir.Layer, *, pools: bool) -> tuple[ir.Layer, ir.Layer] | None:
     if isinstance(layer, ir.Copy) and layer.plain:
         if layer.post.lookup:
             return _join_lookup(graph, layer, layer.post.lookup)
@@ -219,6 +219,37 @@ def _parts(window: ir.Window) -> tuple[tuple[int, int], ...]:
     return window.kernel, window.stride, window.dilation, window.pad
 
 
+def part_weights(graph: ir.Graph) -> ir.Graph:
+    """Weights beyond int8 become a sum of parts, over an input that is joined to itself."""
+    tensors = dict(graph.tensors)
+    layers: list[ir.Layer] = []
+    for layer in graph.layers:
+        if not isinstance(layer, ir.Conv) or layer.weights.dtype == np.int8:
+            layers.append(layer)
+            continue
+        parts = _parts_of(_dense(layer, tensors[layer.input].shape[0]).weights)
+        source = tensors[layer.input]
+        joined = f"{layer.result}/joined"
+        shape = (source.shape[0] * len(parts), *source.shape[1:])
+        tensors[joined] = replace(source, name=joined, shape=shape, view=None)
+        names = (layer.input,) * len(parts)
+        layers.append(ir.Concat(layer.node, layer.input, joined, parts=names))
+        weights = np.concatenate(parts, axis=1)
+        layers.append(replace(layer, input=joined, weights=weights, groups=1))
+    return replace(graph, tensors=tensors, layers=tuple(layers))
+
+
+def _parts_of(weights: ir.Weights) -> list[Int8]:
+    """int8 arrays that add up to the weights."""
+    parts = []
+    rest = weights.astype(np.int16)
+    while rest.any():
+        part = np.clip(rest, -128, 127).astype(np.int8)
+        parts.append(part)
+        rest = rest - part
+    return parts
+
+
 def expand_groups(graph: ir.Graph) -> ir.Graph:
     """Grouped convolutions that are not depthwise become dense ones with zeros between groups."""
     layers: list[ir.Layer] = []
@@ -226,15 +257,21 @@ def expand_groups(graph: ir.Graph) -> ir.Graph:
         if isinstance(layer, ir.Conv) and layer.groups > 1:
             channels = graph.tensors[layer.input].shape[0]
             if not layer.groups == channels == len(layer.weights):
-                layers.append(_dense_groups(layer, channels))
+                layers.append(_dense(layer, channels))
                 continue
         layers.append(layer)
     return graph.with_layers(tuple(layers))
 
 
-def _dense_groups(layer: ir.Conv, channels: int) -> ir.Conv:
+def _dense(layer: ir.Conv, channels: int) -> ir.Conv:
+    """The same convolution in one group."""
+    if layer.groups == 1:
+        return layer
+    if layer.weights.size * layer.groups > MOST_DENSE_WEIGHTS:
+        reason = f"{layer.groups} groups of {layer.weights.size:,} weights"
+        raise Refused([Problem(layer.node, "Conv", reason)])
     made, per_group = layer.weights.shape[:2]
-    weights = np.zeros((made, channels, *layer.weights.shape[2:]), np.int8)
+    weights = np.zeros((made, channels, *layer.weights.shape[2:]), layer.weights.dtype)
     for channel in range(made):
         start = channel // (made // layer.groups) * per_group
         weights[channel, start : start + per_group] = layer.weights[channel]

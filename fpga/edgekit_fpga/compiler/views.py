@@ -103,5 +103,5 @@ def _select(
         requant=ir.Requant(np.ones(len(chosen), np.float32), quantization.zero_point),
         window=ir.Window(),
         groups=1,
-        counted=False,
+        products=0,
     )

@@ -4,7 +4,8 @@
         outputs = driver.run(read_package("digits.npu"), {"image": images}).outputs
 
 `interpreter` is the numpy interpreter, `rtl` the NPU's Verilog under Verilator (built once for each
-board, which takes a C++ compiler, make and `edgekit[fpga]`).
+board, which takes a C++ compiler, make and `edgekit[fpga]`), `board` an NPU on a serial link. The
+last two are driven in the same way and differ only in the link.
 """
 
 import threading
@@ -15,7 +16,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit_fpga.boards import COMPACT, Board, board_names, load_part
 from edgekit_fpga.driver.backends import Backend, Hardware, Interpreter
+from edgekit_fpga.driver.npu import Host, Npu
 from edgekit_fpga.driver.port import DeviceError, LinkError, Port, Register
 from edgekit_fpga.errors import BoardError, FpgaError, InputError, PackageError
 from edgekit_fpga.package import Package, package_from_bytes, read_package
@@ -29,9 +32,11 @@ __all__ = [
     "Driver",
     "FpgaError",
     "Hardware",
+    "Host",
     "InputError",
     "Interpreter",
     "LinkError",
+    "Npu",
     "Package",
     "PackageError",
     "Port",
@@ -42,7 +47,7 @@ __all__ = [
     "read_package",
 ]
 
-BACKENDS = ("interpreter", "rtl")
+BACKENDS = ("interpreter", "rtl", "board")
 
 Array = NDArray[Any]
 Int8 = NDArray[np.int8]
@@ -111,16 +116,36 @@ class Driver:
         self.close()
 
 
-def open_driver(backend: str = "interpreter") -> Driver:
+def open_driver(backend: str = "interpreter", device: str = "", baud: int = 0) -> Driver:
     """A driver on one of `BACKENDS`; simulators are built and links opened when first needed.
 
+    Args:
+        backend: its name.
+        device: of a board, its serial device, as in `/dev/ttyUSB0`.
+        baud: of that device; 0 takes what the board's file says.
+
     Raises:
-        DeviceError: no such backend.
+        DeviceError: no such backend, or a board without a device.
     """
     if backend == "interpreter":
         return Driver(Interpreter())
     if backend == "rtl":
-        from edgekit_fpga.driver.simulated import SimulatedPort
+        from edgekit_fpga.driver.simulated import start
 
-        return Driver(Hardware("rtl", SimulatedPort.start))
-    raise DeviceError(f"no backend is called {backend!r}", f"use one of {', '.join(BACKENDS)}")
+        return Driver(Hardware("rtl", start))
+    if backend != "board":
+        raise DeviceError(f"no backend is called {backend!r}", f"use one of {', '.join(BACKENDS)}")
+    if not device:
+        raise DeviceError("a board is reached by its serial device", "name it, as in /dev/ttyUSB0")
+    return Driver(Hardware("board", lambda board: _open_board(board, device, baud)))
+
+
+def _open_board(board: Board, device: str, baud: int) -> Host:
+    from edgekit_fpga.driver.commanded import CommandedNpu
+    from edgekit_fpga.driver.serial import BAUD, SerialPort
+
+    part = load_part(board.name) if board.name in board_names() else None
+    speed = baud or (part.baud if part else BAUD)
+    if board.array.core == COMPACT:
+        return CommandedNpu.open(device, speed)
+    return Npu(SerialPort.open(device, speed))

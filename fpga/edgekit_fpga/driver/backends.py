@@ -1,4 +1,4 @@
-"""What a program can run on: the interpreter, or an NPU behind a port."""
+"""What a program can run on: the interpreter, or an NPU."""
 
 import weakref
 from collections.abc import Callable, Mapping
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga.boards import Board
-from edgekit_fpga.driver.npu import Npu
-from edgekit_fpga.driver.port import DeviceError, Port
+from edgekit_fpga.driver.npu import Host
+from edgekit_fpga.driver.port import DeviceError
 from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.package import Package
 
@@ -79,13 +79,13 @@ class Hardware:
 
     Args:
         name: of the backend.
-        connect: opens the port to an NPU for a board.
+        connect: opens the link to an NPU for a board.
     """
 
-    def __init__(self, name: str, connect: Callable[[Board], Port]) -> None:
+    def __init__(self, name: str, connect: Callable[[Board], Host]) -> None:
         self.name = name
         self._connect = connect
-        self._npu: Npu | None = None
+        self._npu: Host | None = None
         self._board: Board | None = None
 
     def run(
@@ -105,16 +105,10 @@ class Hardware:
             self.close()
             raise
 
-    def _connected(self, board: Board) -> Npu:
+    def _connected(self, board: Board) -> Host:
         if self._npu is None or self._board != board:
             self.close()
-            port = self._connect(board)
-            try:
-                self._npu = Npu(port)
-            except BaseException:
-                port.close()
-                raise
-            self._board = board
+            self._npu, self._board = self._connect(board), board
         return self._npu
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
-"""An NPU behind a port: what it is, whether a package fits it, and jobs carried out on it."""
+"""An NPU as a host sees it: whether a package fits it, and jobs carried out on it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,63 +18,40 @@ from edgekit_fpga.program import Program
 Int8 = NDArray[np.int8]
 
 
-class Npu:
-    """An NPU that answered for itself.
+@dataclass(frozen=True)
+class Done:
+    """What a job gave: the cycles of each of its runs, the words of all its reads."""
 
-    Args:
-        port: its registers and streams.
+    cycles: tuple[int, ...]
+    words: bytes
 
-    Raises:
-        DeviceError: what answers is no NPU, or of another version.
-        LinkError: nothing answers.
-    """
 
-    def __init__(self, port: Port) -> None:
-        self._port = port
+class Host(ABC):
+    """Runs programs on one NPU, and knows which it has loaded."""
+
+    def __init__(self) -> None:
         self._program: Program | None = None
-        found = port.read(Register.ID)
-        if found != ID:
-            raise DeviceError(
-                f"no NPU answers on the link: its id reads {found:#010x}, not {ID:#010x}",
-                "check the device's name and speed, and that the bitstream is loaded",
-            )
-        version = port.read(Register.VERSION)
-        if version != isa.ISA_VERSION:
-            raise DeviceError(
-                f"the NPU has instruction set {version}, this is {isa.ISA_VERSION}",
-                "load the bitstream that belongs to this release: edgekit fpga synth",
-            )
-        array, shape = port.read(Register.ARRAY), port.read(Register.SHAPE)
-        self._equal = {
-            "reduction_lanes": array & 0xFF,
-            "output_lanes": array >> 8 & 0xFF,
-            "banks": shape & 0xFF,
-        }
-        self._at_least = {
-            "window_taps": shape >> 8 & 0xFF,
-            "patch_bytes": shape >> 16,
-            "activation_granules": port.read(Register.GRANULES),
-            "weight_words": port.read(Register.WEIGHT_WORDS),
-            "requant_tiles": port.read(Register.REQUANT_TILES),
-            "table_entries": port.read(Register.TABLE_ENTRIES),
-            "instructions": port.read(Register.INSTRUCTIONS),
-        }
 
+    @abstractmethod
     def check(self, board: Board) -> None:
         """See that what was compiled for `board` runs here.
 
         Raises:
             BoardError: another array, or smaller memories.
         """
-        wanted = {**vars(board.array), **vars(board.memory)}
-        for name, here in {**self._equal, **self._at_least}.items():
-            fits = here >= wanted[name] if name in self._at_least else here == wanted[name]
-            if not fits:
-                raise BoardError(
-                    f"the package is for {board.name} with {name} {wanted[name]}, "
-                    f"the NPU here has {here}",
-                    "compile the model for this board: edgekit fpga compile --board",
-                )
+
+    @abstractmethod
+    def carry_out(self, job: Job) -> Done:
+        """Do a job's commands one after the other.
+
+        Raises:
+            DeviceError: the NPU refused the program, or did not end it.
+            LinkError: the link is broken.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the link."""
 
     def run(
         self, program: Program, board: Board, inputs: Mapping[str, Int8], outputs: tuple[str, ...]
@@ -90,7 +69,7 @@ class Npu:
 
         Raises:
             BoardError: the program is for another array.
-            DeviceError: the NPU refused the program, or did not end it.
+            DeviceError: as `carry_out`.
         """
         if self._program is not program:
             self.check(board)
@@ -99,11 +78,11 @@ class Npu:
             job.load_program(program)
             if not streams_weights(program):
                 job.load_weights(program)
-            self._carry_out(job)
+            self.carry_out(job)
             self._program = program
         batch = len(next(iter(inputs.values())))
         made: dict[str, list[Int8]] = {name: [] for name in outputs}
-        spent = []
+        spent: list[int] = []
         for element in range(batch):
             job = Job(board)
             if streams_weights(program):
@@ -112,20 +91,73 @@ class Npu:
                 job.write_tensor(program.placements[name], value[element])
             job.run(program, cycle_limit(program, board))
             sizes = [job.read_tensor(program.placements[name]) for name in outputs]
-            words = self._carry_out(job)
-            spent.append(self._port.read(Register.CYCLES))
+            done = self.carry_out(job)
+            spent.extend(done.cycles)
+            words = done.words
             for name, size in zip(outputs, sizes, strict=True):
                 part, words = words[: 4 * size], words[4 * size :]
                 made[name].append(job.tensor_of(program.placements[name], part))
         return {name: np.stack(values) for name, values in made.items()}, tuple(spent)
 
+
+class Npu(Host):
+    """An NPU behind its registers and streams, that answered for itself.
+
+    Args:
+        port: its registers and streams; closed again where this is no NPU.
+
+    Raises:
+        DeviceError: what answers is no NPU, or of another version.
+        LinkError: nothing answers.
+    """
+
+    def __init__(self, port: Port) -> None:
+        super().__init__()
+        self._port = port
+        try:
+            self._identify()
+        except BaseException:
+            port.close()
+            raise
+
+    def _identify(self) -> None:
+        port = self._port
+        check_identity(port.read(Register.ID), port.read(Register.VERSION))
+        array, shape = port.read(Register.ARRAY), port.read(Register.SHAPE)
+        self._equal = {
+            "reduction_lanes": array & 0xFF,
+            "output_lanes": array >> 8 & 0xFF,
+            "banks": shape & 0xFF,
+        }
+        self._at_least = {
+            "window_taps": shape >> 8 & 0xFF,
+            "patch_bytes": shape >> 16,
+            "activation_granules": port.read(Register.GRANULES),
+            "weight_words": port.read(Register.WEIGHT_WORDS),
+            "requant_tiles": port.read(Register.REQUANT_TILES),
+            "table_entries": port.read(Register.TABLE_ENTRIES),
+            "instructions": port.read(Register.INSTRUCTIONS),
+        }
+
+    def check(self, board: Board) -> None:
+        """See that what was compiled for `board` runs here."""
+        wanted = {**vars(board.array), **vars(board.memory)}
+        for name, here in {**self._equal, **self._at_least}.items():
+            fits = here >= wanted[name] if name in self._at_least else here == wanted[name]
+            if not fits:
+                raise BoardError(
+                    f"the package is for {board.name} with {name} {wanted[name]}, "
+                    f"the NPU here has {here}",
+                    "compile the model for this board: edgekit fpga compile --board",
+                )
+
     def close(self) -> None:
         """Let go of the link."""
         self._port.close()
 
-    def _carry_out(self, job: Job) -> bytes:
-        """Do the commands one after the other; all words that were read."""
-        port, words = self._port, []
+    def carry_out(self, job: Job) -> Done:
+        """Do a job's commands one after the other."""
+        port, words, spent = self._port, [], []
         for command in job.commands:
             if isinstance(command, Load):
                 port.write(Register.TARGET, command.memory)
@@ -133,12 +165,13 @@ class Npu:
                 port.send(command.data)
             elif isinstance(command, Run):
                 self._start_and_wait(command)
+                spent.append(port.read(Register.CYCLES))
             else:
                 assert isinstance(command, Read)
                 port.write(Register.READ_ADDRESS, command.address)
                 port.write(Register.READ_COUNT, command.count)
                 words.append(port.receive(command.count * granule_words(job.board)))
-        return b"".join(words)
+        return Done(tuple(spent), b"".join(words))
 
     def _start_and_wait(self, run: Run) -> None:
         port = self._port
@@ -149,11 +182,37 @@ class Npu:
         begin = port.read(Register.CYCLES)
         while (status := port.read(Register.STATUS)) & BUSY:
             if port.read(Register.CYCLES) - begin > run.limit:
-                raise DeviceError(
-                    f"the NPU did not end the program in {run.limit} cycles", "reset the board"
-                )
+                raise endless(run.limit)
         if status & ERROR:
-            raise DeviceError("the NPU refused the program", "compile the model again")
+            raise refused()
+
+
+def check_identity(identity: int, version: int) -> None:
+    """See that an NPU of this release answers.
+
+    Raises:
+        DeviceError: it does not.
+    """
+    if identity != ID:
+        raise DeviceError(
+            f"no NPU answers on the link: its id reads {identity:#010x}, not {ID:#010x}",
+            "check the device's name and speed, and that the bitstream is loaded",
+        )
+    if version != isa.ISA_VERSION:
+        raise DeviceError(
+            f"the NPU has instruction set {version}, this is {isa.ISA_VERSION}",
+            "load the bitstream that belongs to this release: edgekit fpga synth",
+        )
+
+
+def refused() -> DeviceError:
+    """The NPU said that a program is none."""
+    return DeviceError("the NPU refused the program", "compile the model again")
+
+
+def endless(limit: int) -> DeviceError:
+    """A program that took too long."""
+    return DeviceError(f"the NPU did not end the program in {limit} cycles", "reset the board")
 
 
 def cycle_limit(program: Program, board: Board) -> int:

@@ -1,20 +1,33 @@
-"""The port of a simulated NPU: module npu_axi in a process of its own, under Verilator."""
+"""Simulated NPUs, each in a process of its own under Verilator."""
 
 import struct
 import subprocess
 from pathlib import Path
 
-from edgekit_fpga.boards import Board
+from edgekit_fpga.boards import COMPACT, Board
+from edgekit_fpga.driver.commanded import CommandedNpu
+from edgekit_fpga.driver.npu import Host, Npu
 from edgekit_fpga.driver.port import WORD_BYTES, DeviceError, LinkError, Register
-from edgekit_fpga.simulate.npu import port_simulator
+from edgekit_fpga.simulate.npu import port_simulator, simulator
 
 OKAY = 0
 WRITE, READ, SEND, RECEIVE = range(4)
 END_TIMEOUT = 5.0  # seconds
 
 
-class SimulatedPort:
-    """Speaks the commands of `simulate/port_bench.cpp` with a simulator.
+def start(board: Board) -> Host:
+    """The NPU of a board; its simulator is built where it is not there yet.
+
+    Raises:
+        SimulationError: a tool is missing, or the build failed.
+    """
+    if board.array.core == COMPACT:
+        return CommandedNpu(SimulatedLine(simulator(board)))
+    return Npu(SimulatedPort(port_simulator(board)))
+
+
+class SimulatedLine:
+    """A line of bytes to a simulator and back.
 
     Args:
         program: the simulator's executable.
@@ -25,14 +38,46 @@ class SimulatedPort:
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=-1
         )
 
-    @classmethod
-    def start(cls, board: Board) -> "SimulatedPort":
-        """The NPU of a board; its simulator is built where it is not there yet.
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise LinkError("the simulator has ended") from error
 
-        Raises:
-            SimulationError: a tool is missing, or the build failed.
-        """
-        return cls(port_simulator(board))
+    def read(self, size: int = 1) -> bytes:
+        """Take `size` bytes."""
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(size)
+        if len(data) < size:
+            raise LinkError("the simulator has ended")
+        return data
+
+    def close(self) -> None:
+        """End the simulator."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.kill()
+        self._process.wait(END_TIMEOUT)
+        self._process.stdout.close()
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            # what was not sent yet is of no use to a simulator that is gone
+            return
+
+
+class SimulatedPort:
+    """Speaks the commands of `simulate/port_bench.cpp` with a simulator.
+
+    Args:
+        program: the simulator's executable.
+    """
+
+    def __init__(self, program: Path) -> None:
+        self._line = SimulatedLine(program)
 
     def read(self, register: Register) -> int:
         """The value of a register."""
@@ -64,29 +109,11 @@ class SimulatedPort:
 
     def close(self) -> None:
         """End the simulator."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.kill()
-        self._process.wait(END_TIMEOUT)
-        self._process.stdout.close()
-        try:
-            self._process.stdin.close()
-        except BrokenPipeError:
-            # what was not sent yet is of no use to a simulator that is gone
-            return
+        self._line.close()
 
     def _ask(self, command: bytes, words: int) -> bytes:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(command)
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise LinkError("the simulator has ended") from error
+        self._line.write(command)
         return self._take(words)
 
     def _take(self, words: int) -> bytes:
-        assert self._process.stdout is not None
-        data = self._process.stdout.read(WORD_BYTES * words)
-        if len(data) < WORD_BYTES * words:
-            raise LinkError("the simulator has ended")
-        return data
+        return self._line.read(WORD_BYTES * words) if words else b""

@@ -242,7 +242,8 @@ module npu #(
   always_ff @(posedge clk) weight_word_2 <= weight_word;
 
   // ---- sums
-  logic sums_valid;
+  logic sums_valid, multiply;
+  always_ff @(posedge clk) multiply <= instruction.opcode == npu_isa::MUL;
   logic [O-1:0][31:0] sums;
   mac_array #(
       .I(I),
@@ -253,7 +254,7 @@ module npu #(
       .valid(beat_valid),
       .first(beat_first),
       .last(beat_last),
-      .multiply(instruction.opcode == npu_isa::MUL),
+      .multiply,
       .data(beat_data),
       .weights(weight_word_2),
       .factor_a,
@@ -328,8 +329,8 @@ module npu #(
   logic [23:0] out_granule;
   logic [15:0] out_tile;
   logic out_first, out_final, out_step, pooled, is_window;
-  assign is_window = instruction.opcode == npu_isa::DWCONV
-                  || instruction.opcode == npu_isa::MAXPOOL;
+  always_ff @(posedge clk)
+    is_window <= instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
   assign pooled = requantized && requantized_pool;
   assign out_step = post_valid || pooled;
   tile_walker #(

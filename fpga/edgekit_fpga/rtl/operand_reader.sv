@@ -46,6 +46,7 @@ module operand_reader #(
     input  logic                   residual_pop
 );
   localparam int CB = $clog2(DEPTH) + 1;
+  localparam int OB = O > 1 ? $clog2(O) : 0;
   localparam int N = I / O;
 
   // ---- requests
@@ -81,7 +82,8 @@ module operand_reader #(
   logic [23:0] residual_granule;
   logic [15:0] residual_tile;
   logic residual_first;
-  assign window = instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
+  always_ff @(posedge clk)
+    window <= instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
   tile_walker #(
       .N(N),
       .B(B)
@@ -167,11 +169,13 @@ module operand_reader #(
   logic [B-1:0] row_pad;
   logic [I-1:0] lane_pad;
   logic pack;
+  always_ff @(posedge clk) begin
+    pack  <= instruction.opcode == npu_isa::PACK;
+    limit <= pack ? setup.row_bytes : {8'b0, instruction.in_width};
+  end
   always_comb begin
-    pack = instruction.opcode == npu_isa::PACK;
-    limit = pack ? setup.row_bytes : {8'b0, instruction.in_width};
     // PACK: the byte in lane 0; else every lane has the column's number
-    first_byte = pack ? x & ~24'(O - 1) : x;
+    first_byte = pack ? (x >> OB) << OB : x;
     for (int i = 0; i < I; i++)
       lane_pad[i] = first_byte + (pack ? 24'(i) : 24'd0) >= limit;
     for (int k = 0; k < B; k++) row_pad[k] = y + 18'(k) >= {2'b0, instruction.in_height};

@@ -37,17 +37,23 @@ module operand_walker #(
 );
   localparam int N = I / O;
   localparam int OB = O > 1 ? $clog2(O) : 0;
+  localparam int NB = N > 1 ? $clog2(N) : 0;
   localparam int LB = B > 1 ? $clog2(B) : 0;
 
   logic start_1;
   always_ff @(posedge clk) start_1 <= start && !reset;
 
-  logic pack, window, elementwise, mul;
+  // Said by the instruction, for what is registered of it below; and from registers, for the loops.
+  logic pack, window, elementwise, mul, packing, windowed;
   assign mul         = instruction.opcode == npu_isa::MUL;
   assign pack        = instruction.opcode == npu_isa::PACK;
   assign window      = instruction.opcode == npu_isa::DWCONV
                     || instruction.opcode == npu_isa::MAXPOOL;
   assign elementwise = instruction.opcode == npu_isa::MAP || mul;
+  always_ff @(posedge clk) begin
+    packing  <= pack;
+    windowed <= window;
+  end
 
   // What one step does, and how often: fixed for the layer, registered at its start. Counters run
   // from 0; `..._end` is their last value.
@@ -72,7 +78,7 @@ module operand_walker #(
     repeat_x_end <= instruction.opcode == npu_isa::MAP ? instruction.repeat_width - 8'd1 : 8'd0;
     repeat_y_end <= instruction.opcode == npu_isa::MAP ? instruction.repeat_height - 8'd1 : 8'd0;
     tiles_end    <= window || pack ? 16'd0 : instruction.out_granules - 16'd1;
-    block_end    <= window ? (instruction.out_granules - 16'd1) & ~16'(N - 1) : 16'd0;
+    block_end    <= window ? ((instruction.out_granules - 16'd1) >> NB) << NB : 16'd0;
     x_end        <= instruction.out_width - 16'd1;
     y_end        <= instruction.out_height - 16'd1;
     // CONV reads J = ceil(in_granules / N) times I channels, one where the diagonal moves on;
@@ -129,12 +135,16 @@ module operand_walker #(
     logic [23:0] number;
   } column_t;
   column_t column_start, column_output, column_kernel, column_next_output;
-  always_comb begin
-    column_start.address = pack ? 24'd0 : setup.start_column;
-    column_start.number = pack ? setup.start_column
+  logic [23:0] stride_address;
+  always_ff @(posedge clk) begin
+    column_start.address <= pack ? 24'd0 : setup.start_column;
+    column_start.number  <= pack ? setup.start_column
         : 24'(-$signed({{8{instruction.pad_left[15]}}, instruction.pad_left}));
-    column_next_output.address = column_output.address + (pack ? 24'd0 : setup.stride_column);
-    column_next_output.number = column_output.number + stride_number;
+    stride_address       <= pack ? 24'd0 : setup.stride_column;
+  end
+  always_comb begin
+    column_next_output.address = column_output.address + stride_address;
+    column_next_output.number  = column_output.number + stride_number;
   end
 
   // Counters.
@@ -155,8 +165,8 @@ module operand_walker #(
     repeat_x_last = repeated_x == repeat_x_end;
     repeat_y_last = repeated_y == repeat_y_end;
     // a window takes whole columns, everything else whole rows
-    step_column = window ? group_last : chunk_last;
-    step_row    = window || (chunk_last && column_last);
+    step_column = windowed ? group_last : chunk_last;
+    step_row    = windowed || (chunk_last && column_last);
     pixel_last  = chunk_last && group_last && column_last;
     all_last    = pixel_last && x_last && y_last;
   end
@@ -168,9 +178,9 @@ module operand_walker #(
     if (move) begin
       bank          <= row_kernel.bank;
       granule       <= row_kernel.address + tile_offset + chunk_offset
-                     + (pack ? 24'($signed(column_kernel.number) >>> OB) : column_kernel.address);
+                     + (packing ? 24'($signed(column_kernel.number) >>> OB) : column_kernel.address);
       y             <= row_kernel.number;
-      x             <= column_kernel.number + (pack ? chunk_offset << OB : 24'd0);
+      x             <= column_kernel.number + (packing ? chunk_offset << OB : 24'd0);
       first_group   <= group == 0;
       first_chunk   <= chunk == 0;
       last          <= pixel_last;

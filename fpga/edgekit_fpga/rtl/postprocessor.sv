@@ -4,7 +4,7 @@
 // A granule is taken in any cycle, but never sooner than `setup.post` cycles after the one before
 // (the feeder sees to that): O / L cycles of table look-ups, then O / L of add look-ups.
 //
-// Latency: 1 cycle untouched; O / L + 2 with `table`; O / L (twice with `table`) + 9 with `add`.
+// Latency: 1 cycle untouched; O / L + 2 with `table`; O / L (twice with `table`) + 10 with `add`.
 // L is smaller than O.
 module postprocessor #(
     parameter int O = 8,
@@ -29,8 +29,10 @@ module postprocessor #(
   localparam int TURNS = O / L;
   localparam int TURN_BITS = TURNS > 1 ? $clog2(TURNS) : 1;
   logic with_table, with_add;
-  assign with_table = instruction.table_flag;
-  assign with_add = instruction.add_flag && instruction.opcode != npu_isa::MUL;
+  always_ff @(posedge clk) begin
+    with_table <= instruction.table_flag;
+    with_add   <= instruction.add_flag && instruction.opcode != npu_isa::MUL;
+  end
   assign residual_pop = valid_in && with_add;
 
   // ---- turn by turn: which lanes, which table
@@ -94,13 +96,13 @@ module postprocessor #(
 
   // ---- add: product, sum, magnitude, two stages of rounding, clamp
   logic [L-1:0][7:0] sums;
-  logic [6:0] add_under_way, add_last;
-  logic [6:0][TURN_BITS-1:0] add_turn;
+  logic [7:0] add_under_way, add_last;
+  logic [7:0][TURN_BITS-1:0] add_turn;
   logic [5:0] fraction, left_product, left_entry;
-  always_comb begin
-    fraction     = instruction.add_shift > 6'd24 ? instruction.add_shift : 6'd24;
-    left_product = fraction - instruction.add_shift;
-    left_entry   = fraction - 6'd24;
+  always_ff @(posedge clk) begin
+    fraction     <= instruction.add_shift > 6'd24 ? instruction.add_shift : 6'd24;
+    left_product <= instruction.add_shift > 6'd24 ? 6'd0 : 6'd24 - instruction.add_shift;
+    left_entry   <= instruction.add_shift > 6'd24 ? instruction.add_shift - 6'd24 : 6'd0;
   end
   generate
     for (l = 0; l < L; l++) begin : g_add
@@ -148,9 +150,9 @@ module postprocessor #(
     end
   endgenerate
   always_ff @(posedge clk) begin
-    add_under_way <= reset ? '0 : {add_under_way[5:0], add_1};
-    add_last      <= {add_last[5:0], last_1};
-    add_turn      <= {add_turn[5:0], turn_1};
+    add_under_way <= reset ? '0 : {add_under_way[6:0], add_1};
+    add_last      <= {add_last[6:0], last_1};
+    add_turn      <= {add_turn[6:0], turn_1};
   end
 
   // ---- out
@@ -158,8 +160,8 @@ module postprocessor #(
     valid_out <= 1'b0;
     if (with_add) begin
       for (int k = 0; k < L; k++)
-        if (add_under_way[6]) data_out[int'(add_turn[6])*L+k] <= sums[k];
-      valid_out <= add_under_way[6] && add_last[6];
+        if (add_under_way[7]) data_out[int'(add_turn[7])*L+k] <= sums[k];
+      valid_out <= add_under_way[7] && add_last[7];
     end else if (with_table) begin
       for (int k = 0; k < L; k++)
         if (looked_up_1) data_out[int'(turn_1)*L+k] <= entries[k][7:0];

@@ -5,7 +5,7 @@
 // product is cut so that two 18 x 18 bit multipliers do it: the multiplier's top 6 bits go through
 // plain logic.
 //
-// Latency: 8 cycles, one accumulator a cycle. The operands that stage 8 needs (zero_point, low,
+// Latency: 9 cycles, one accumulator a cycle. The operands that stages 8 and 9 need (zero_point, low,
 // high) are the instruction's and do not change while accumulators are under way.
 module requantizer (
     input  logic               clk,
@@ -56,7 +56,7 @@ module requantizer (
     negative_4     <= negative_3;
   end
 
-  // Stages 5 to 7: round. Stage 8: zero point and clamp.
+  // Stages 5 to 7: round. Stages 8 and 9: zero point and clamp.
   logic [8:0] whole;
   logic negative;
   rounder #(

@@ -21,6 +21,7 @@ from edgekit_fpga.simulate.verilator import build
 
 Int8 = NDArray[np.int8]
 RUN_TIMEOUT = 900.0
+CLOCKS_PER_BIT = 8  # of the serial line that `serial_bench.cpp` is the end of
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ def simulator(board: Board) -> Path:
 def port_simulator(board: Board) -> Path:
     """The executable that is a board's NPU behind its registers and streams; see `simulator`."""
     return build("npu_axi", rtl.sources(), _bench("port_bench.cpp"), parameters(board))
+
+
+def serial_simulator(board: Board) -> Path:
+    """The executable that is a board's NPU behind its serial line; see `simulator`."""
+    given = {**parameters(board), "CLOCKS_PER_BIT": CLOCKS_PER_BIT}
+    top = "npu_compact_serial" if board.array.core == COMPACT else "npu_serial"
+    return build(top, rtl.sources(), _bench("serial_bench.cpp"), given)
 
 
 def _bench(name: str) -> str:

@@ -112,6 +112,7 @@ int main() {
     if (command == 0) load();
     if (command == 1) run();
     if (command == 2) read();
+    fflush(stdout);
   }
   return 0;
 }

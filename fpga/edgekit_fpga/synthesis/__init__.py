@@ -7,6 +7,7 @@ from edgekit_fpga.synthesis.carrying_out import Took, carry_out
 from edgekit_fpga.synthesis.errors import SynthesisError
 from edgekit_fpga.synthesis.plan import BuildPlan, plan
 from edgekit_fpga.synthesis.report import Report, Resource, Segment, Timing, read_report
+from edgekit_fpga.synthesis.tools import check_tools
 
 __all__ = [
     "BuildPlan",
@@ -17,6 +18,7 @@ __all__ = [
     "Timing",
     "Took",
     "carry_out",
+    "check_tools",
     "plan",
     "read_report",
 ]

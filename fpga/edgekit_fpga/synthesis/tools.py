@@ -74,3 +74,13 @@ FLOWS = {
         placed_option="asc",
     ),
 }
+
+
+def check_tools() -> dict[str, str]:
+    """Every distribution that synthesis uses, and its version.
+
+    Raises:
+        SynthesisError: naming the first program that is missing and how to get it.
+    """
+    tools = (YOSYS, *(tool for flow in FLOWS.values() for tool in (flow.place, flow.pack)))
+    return {tool.distribution: tool.version for tool in tools}

@@ -28,7 +28,7 @@ def serve(settings: Settings, sources: Sequence[Source] = ()) -> None:
     found: Sources = (lambda: list(sources)) if sources else folder_sources(settings.model)
     models, metrics = Models(), Metrics()
     try:
-        driver = open_driver(settings.backend)
+        driver = open_driver(settings.backend, settings.device, settings.baud)
     except DeviceError as error:
         raise SettingsError(str(error), error.hint) from error
     with driver:

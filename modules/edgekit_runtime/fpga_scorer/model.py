@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit_fpga.driver import Driver, FpgaError, InputError, Package
+from edgekit_fpga.driver import DeviceError, Driver, FpgaError, InputError, Package
 from edgekit_runtime.errors import ModelError, RequestError, Unavailable
 from edgekit_runtime.serving.models import Model
 from edgekit_runtime.serving.tensors import DATATYPES, Array, TensorSpec
@@ -42,6 +42,7 @@ class FpgaModel:
 
         Raises:
             ModelError: it does not run on this driver.
+            Unavailable: the NPU or the link to it fails at present.
         """
         wanted = package.manifest["inputs"]
         zeros: dict[str, Any] = {
@@ -49,6 +50,8 @@ class FpgaModel:
         }
         try:
             made = driver.run(package, zeros).outputs
+        except DeviceError as error:
+            raise Unavailable(f"{name}:{version} cannot be tried: {error}", error.hint) from error
         except FpgaError as error:
             raise ModelError(f"{name}:{version} does not run: {error}", error.hint) from error
         return cls(

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 
 from edgekit_fpga.driver import Driver
-from edgekit_runtime.errors import ModelError
+from edgekit_runtime.errors import ModelError, Unavailable
 from edgekit_runtime.fpga_scorer.model import FpgaModel
 from edgekit_runtime.fpga_scorer.packages import Source, Sources
 from edgekit_runtime.serving.metrics import Metrics
@@ -45,6 +45,7 @@ class Reloader:
 
         Raises:
             ModelError: a package does not load, or two have one name.
+            Unavailable: what runs them fails at present.
         """
         for source in self._sources():
             signature = source.signature()
@@ -59,13 +60,17 @@ class Reloader:
             signature = source.signature()
             if self._seen.get(source) == signature:
                 continue
-            self._seen[source] = signature  # what does not load is not tried again and again
             label = source.name or source.path.parent.name
             try:
                 model = self._load(source)
+            except Unavailable as error:
+                # not the package's fault: it is tried again at the next look
+                log.warning("%s; %s goes on as before", error, label)
+                continue
             except ModelError as error:
                 log.error("%s; %s goes on as before", error, label)
                 self._metrics.count_load(label, "failed")
+                self._seen[source] = signature  # and is not tried again until it changes
                 continue
             self._take(source, signature, model)
             self._metrics.count_load(model.name, "ok")

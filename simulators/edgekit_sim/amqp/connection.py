@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from edgekit_sim.amqp import sasl
 from edgekit_sim.amqp.composites import Begin, Close, Composite, End, Open, error_of
 from edgekit_sim.amqp.errors import AmqpError, ConnectionFault
-from edgekit_sim.amqp.events import Attached, Event, Opened, Sendable
+from edgekit_sim.amqp.events import Event, Opened, Sendable
 from edgekit_sim.amqp.frames import (
     AMQP,
     EMPTY_FRAME,
@@ -79,6 +79,7 @@ class Connection:
     Attributes:
         stage: how far it has come; when it is CLOSED the output is still to be sent.
         frame_limit: bytes of the largest frame that the peer takes.
+        message_limit: bytes of the largest message that we take.
         writable: set False by whoever carries the bytes while they pile up; messages then wait.
     """
 
@@ -92,6 +93,7 @@ class Connection:
         self.limits = limits or Limits()
         self.stage = Stage.HEADER
         self.frame_limit = MINIMUM
+        self.message_limit = self.limits.message
         self.writable = True
         self._container = container
         self._authenticate = authenticate
@@ -296,6 +298,3 @@ class Connection:
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
-
-
-__all__ = ["Attached", "Connection", "Limits", "Stage"]

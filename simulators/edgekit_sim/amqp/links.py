@@ -1,11 +1,12 @@
 """Links: one way for messages each, with the credit that the receiving end gives."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from edgekit_sim.amqp import sequence
 from edgekit_sim.amqp.composites import (
     Accepted,
     Attach,
+    Composite,
     Detach,
     Disposition,
     Flow,
@@ -19,11 +20,34 @@ from edgekit_sim.amqp.composites import (
 from edgekit_sim.amqp.errors import AmqpError, Malformed
 from edgekit_sim.amqp.types import Array, Described
 
-if TYPE_CHECKING:
-    from edgekit_sim.amqp.sessions import Session
-
 CREDIT = 100  # messages a peer may send on a link before it has to wait
 SETTLED_ONLY = 1  # the sender settle mode in which nothing waits for an outcome
+
+
+class Session(Protocol):
+    """What a link needs of the session it is in."""
+
+    shared: dict[str, Any]
+
+    @property
+    def message_limit(self) -> int:
+        """Bytes of the largest message."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether a transfer can go out at once."""
+
+    def send(self, body: Composite) -> None:
+        """Write a frame."""
+
+    def flow(self, **link: Any) -> Flow:
+        """Where the session stands, and a link of it."""
+
+    def send_message(self, link: "OutgoingLink", data: bytes, tag: bytes, settled: bool) -> None:
+        """Send a message."""
+
+    def release(self, link: "Link") -> None:
+        """Nothing more goes over a link."""
 
 
 class Link:
@@ -38,7 +62,7 @@ class Link:
         state: anything the application wants to find again.
     """
 
-    def __init__(self, session: "Session", attach: Attach) -> None:
+    def __init__(self, session: Session, attach: Attach) -> None:
         self.session = session
         self.handle = attach.handle
         self.name = attach.name
@@ -116,7 +140,7 @@ class OutgoingLink(Link):
         presettled: whether it wants all messages settled, so that nothing comes back of them.
     """
 
-    def __init__(self, session: "Session", attach: Attach) -> None:
+    def __init__(self, session: Session, attach: Attach) -> None:
         super().__init__(session, attach)
         self.credit = 0
         self.presettled = attach.snd_settle_mode == SETTLED_ONLY
@@ -168,7 +192,7 @@ class OutgoingLink(Link):
 class IncomingLink(Link):
     """A link on which the peer sends."""
 
-    def __init__(self, session: "Session", attach: Attach) -> None:
+    def __init__(self, session: Session, attach: Attach) -> None:
         super().__init__(session, attach)
         self._credit = 0
         self._count = attach.initial_delivery_count or 0

@@ -148,3 +148,12 @@ def _of(kind: type, value: Any) -> Any:
 
 def _section(code: int, value: Any) -> bytes:
     return encode(Described(Ulong(code), value))
+
+
+def text_of(value: Any) -> str:
+    """A property as text; "" for what is neither text nor bytes nor number."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, str):
+        return str(value)
+    return "" if value is None or isinstance(value, list | dict) else str(value)

@@ -1,7 +1,7 @@
 """Sessions: windows of transfers in both directions, and the links inside."""
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from edgekit_sim.amqp import sequence
 from edgekit_sim.amqp.composites import (
@@ -18,16 +18,27 @@ from edgekit_sim.amqp.composites import (
     read_outcome,
 )
 from edgekit_sim.amqp.errors import AmqpError, ConnectionFault, SessionError
-from edgekit_sim.amqp.events import Attached, Delivered, Detached, Sendable, Settled
+from edgekit_sim.amqp.events import Attached, Delivered, Detached, Event, Sendable, Settled
 from edgekit_sim.amqp.links import IncomingLink, Link, OutgoingLink
-
-if TYPE_CHECKING:
-    from edgekit_sim.amqp.connection import Connection
 
 WINDOW = 2048  # transfers a session takes before it must say that it takes more
 LINKS_LIMIT = 256  # of one session
 FIRST_ID = 1
 TRANSFER_HEAD = 128  # bytes of a frame and a transfer performative without the payload, at most
+
+
+class Connection(Protocol):
+    """What a session needs of the connection it is in."""
+
+    frame_limit: int
+    message_limit: int
+    writable: bool
+
+    def send(self, channel: int, body: Composite, payload: bytes = b"") -> None:
+        """Write a frame."""
+
+    def emit(self, event: Event) -> None:
+        """Tell the application."""
 
 
 class Session:
@@ -43,7 +54,7 @@ class Session:
         shared: anything the application keeps for the links of this session together.
     """
 
-    def __init__(self, connection: "Connection", channel: int, begin: Begin) -> None:
+    def __init__(self, connection: Connection, channel: int, begin: Begin) -> None:
         self.channel = channel
         self.ended = False
         self.shared: dict[str, Any] = {}
@@ -72,7 +83,7 @@ class Session:
     @property
     def message_limit(self) -> int:
         """Bytes of the largest message."""
-        return self._connection.limits.message
+        return self._connection.message_limit
 
     @property
     def clear(self) -> bool:

@@ -2,19 +2,18 @@
 
 A message waits until its device takes it. What was sent and not acknowledged when the connection
 ends is sent again; after ten times it is given up. Who asked for it (`iothub-ack`) is told the end
-by feedback, which waits in a queue of its own until a receiver completes it.
+by feedback, a notice for the service side.
 """
 
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import orjson
 
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.identities import Identity
+from edgekit_sim.iothub.notices import Notices
 from edgekit_sim.iothub.registry import Registry
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.twins import timestamp
@@ -24,7 +23,7 @@ BODY_LIMIT = 64 * 1024  # bytes with all properties
 DELIVERIES = 10  # attempts
 LIVES_SECONDS = 3600.0  # unless it says otherwise
 LONGEST_SECONDS = 48 * 3600.0
-LOCK_SECONDS = 60.0  # how long a receiver may keep feedback without completing it
+TOGETHER = 100  # records of feedback that a receiver gets at once
 SUCCESS, EXPIRED, GIVEN_UP, REJECTED, PURGED = (
     "Success",
     "Expired",
@@ -63,15 +62,6 @@ class Command:
     sent: bool = False
 
 
-@dataclass
-class Feedback:
-    """Records waiting for a receiver, under the lock of the one that has them."""
-
-    records: list[dict[str, Any]] = field(default_factory=list)
-    lock: str = ""
-    locked_until: float = 0.0
-
-
 class Commands:
     """All cloud-to-device messages.
 
@@ -81,7 +71,7 @@ class Commands:
 
     Attributes:
         deliver: tries to send what waits for a device; set by the device side.
-        on_feedback: called when there is new feedback.
+        feedback: what became of messages whose senders want to know.
     """
 
     def __init__(self, store: Store, registry: Registry) -> None:
@@ -89,9 +79,8 @@ class Commands:
         self._registry = registry
         self._queues: dict[str, dict[int, Command]] = {}
         self._last = 0
-        self._feedback: list[Feedback] = []
+        self.feedback = Notices(store, "feedback", TOGETHER)
         self.deliver: Callable[[Identity], None] = lambda _identity: None
-        self.on_feedback: list[Callable[[], None]] = []
         for sequence, device_id, document, body in store.read("SELECT * FROM commands"):
             kept = orjson.loads(document)
             command = Command(sequence, device_id, body, **kept)
@@ -218,52 +207,15 @@ class Commands:
         if identity is not None:
             identity.commands = len(self._queues.get(device_id, {}))
 
-    # ---- feedback
-
     def _report(self, command: Command, status: str) -> None:
         identity = self._registry.find(command.device_id)
-        record = {
-            "originalMessageId": command.system.get("$.mid", ""),
-            "enqueuedTimeUtc": timestamp(),
-            "statusCode": status,
-            "description": status,
-            "deviceId": command.device_id,
-            "deviceGenerationId": identity.generation_id if identity else "",
-        }
-        if not self._feedback or self._feedback[-1].lock:
-            self._feedback.append(Feedback())
-        self._feedback[-1].records.append(record)
-        for listener in self.on_feedback:
-            listener()
-
-    def receive_feedback(self) -> Feedback | None:
-        """The next batch of feedback, locked for the receiver; None when there is none."""
-        now = time.time()
-        for batch in self._feedback:
-            if not batch.lock or batch.locked_until <= now:
-                batch.lock, batch.locked_until = str(uuid.uuid4()), now + LOCK_SECONDS
-                return batch
-        return None
-
-    def complete_feedback(self, lock: str) -> None:
-        """The receiver has dealt with a batch.
-
-        Raises:
-            HubFault: 412, when it does not hold that lock (any more).
-        """
-        self._feedback.remove(self._locked(lock))
-
-    def abandon_feedback(self, lock: str) -> None:
-        """The receiver gives a batch back.
-
-        Raises:
-            HubFault: 412, when it does not hold that lock (any more).
-        """
-        batch = self._locked(lock)
-        batch.lock, batch.locked_until = "", 0.0
-
-    def _locked(self, lock: str) -> Feedback:
-        for batch in self._feedback:
-            if lock and batch.lock == lock:
-                return batch
-        raise HubFault(412, "DeviceMessageLockLost", "no feedback is held under that lock")
+        self.feedback.put(
+            {
+                "originalMessageId": command.system.get("$.mid", ""),
+                "enqueuedTimeUtc": timestamp(),
+                "statusCode": status,
+                "description": status,
+                "deviceId": command.device_id,
+                "deviceGenerationId": identity.generation_id if identity else "",
+            }
+        )

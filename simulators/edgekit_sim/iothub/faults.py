@@ -5,19 +5,20 @@
 | `partition` | connections are reset, and new ones too |
 | `disconnect` | connections are reset, once; clients may come back at once |
 | `refuse-tokens` | no device's token or certificate is good |
-| `lose-acks` | a message is stored, its PUBACK lost together with the connection |
+| `lose-acks` | a message or twin change is stored, the answer lost together with the connection |
 | `drop` | a message is lost together with the connection, as if it had never come |
-| `delay` | acknowledgements and REST answers come `milliseconds` later |
-| `throttle` | REST answers 429 with Retry-After |
+| `delay` | acknowledgements and answers come `milliseconds` later |
+| `throttle` | REST answers 429 with Retry-After, twin requests are answered 429 |
 | `clock-skew` | the hub's clock is `milliseconds` ahead when it looks at tokens |
 
 The share of `partition`, `disconnect` and `refuse-tokens` is one of devices, the same ones as long
-as the seed is the same; that of the others is one of messages and requests, drawn from the seed.
+as the seed is the same. That of the others is one of messages and requests: whether the third one
+of a device is struck hangs on the seed and on nothing that other devices do. A REST request counts
+as one of the device in its address.
 """
 
-import random
+import hashlib
 import time
-import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ KINDS = (
 )
 BY_DEVICE = (PARTITION, DISCONNECT, REFUSE_TOKENS)
 TIMED = (DELAY, CLOCK_SKEW)
+THROTTLED = "the request is throttled; retry after the time that Retry-After names"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Fault:
     seed: int
     until: float
     seconds: float
-    _random: random.Random
+    _counts: dict[str | None, int] = field(default_factory=dict, repr=False, compare=False)
 
     def strikes(self, device_id: str | None) -> bool:
         """Say whether it strikes this device, or this message or request of it, now."""
@@ -69,10 +71,24 @@ class Fault:
             return False
         if self.share >= 1:
             return True
-        if self.kind not in BY_DEVICE:
-            return self._random.random() < self.share
-        place = zlib.crc32(f"{self.seed}/{device_id}".encode()) / 2**32
-        return device_id is not None and place < self.share
+        if self.kind in BY_DEVICE:
+            return device_id is not None and self._place(device_id) < self.share
+        count = self._counts[device_id] = self._counts.get(device_id, 0) + 1
+        return self._place(f"{device_id}/{count}") < self.share
+
+    def _place(self, name: str) -> float:
+        """Where a device, or one of its messages, stands between 0 and 1."""
+        digest = hashlib.blake2b(f"{self.seed}/{name}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest) / 2**64
+
+    def document(self) -> Json:
+        """The fault as it was ordered, with the time it still has."""
+        left = self.until - time.monotonic()
+        found: Json = {"fault": self.kind, "share": self.share, "seed": self.seed}
+        found["devices"] = None if self.devices is None else sorted(self.devices)
+        found["seconds"] = None if left == float("inf") else max(0.0, left)
+        found["milliseconds"] = self.seconds * 1000 if self.kind in TIMED else None
+        return found
 
 
 @dataclass
@@ -103,21 +119,24 @@ class Faults:
         if kind not in KINDS:
             raise HubFault(400, "ArgumentInvalid", f"fault must be one of {', '.join(KINDS)}")
         if kind == HEAL:
-            for name in [document["kind"]] if document.get("kind") else list(self.active):
+            healed = document.get("kind")
+            if healed is not None and healed not in KINDS:
+                raise HubFault(400, "ArgumentInvalid", f"kind must be one of {', '.join(KINDS)}")
+            for name in [healed] if healed is not None else list(self.active):
                 self.active.pop(name, None)
             return None
         devices = document.get("devices")
         if devices is not None and not _is_list_of_text(devices):
             raise HubFault(400, "ArgumentInvalid", "devices must be a list of device ids")
-        seconds, seed = _number(document, "seconds", float("inf")), document.get("seed") or 0
+        seconds = _number(document, "seconds", float("inf"))
+        seed = _number(document, "seed", 0, least=-1e12)
         fault = Fault(
             kind,
             None if devices is None else frozenset(devices),
             _number(document, "share", 1.0, most=1.0),
-            seed,
+            int(seed),
             time.monotonic() + seconds,
             _number(document, "milliseconds", 0.0, least=-1e12) / 1000,
-            random.Random(seed),  # noqa: S311  it has to be repeatable
         )
         if kind != DISCONNECT:
             self.active[kind] = fault
@@ -132,6 +151,10 @@ class Faults:
             del self.active[kind]
             return None
         return fault if fault.strikes(device_id) else None
+
+    def documents(self) -> list[Json]:
+        """The faults in force, as they were ordered."""
+        return [one.document() for one in self.active.values() if one.until > time.monotonic()]
 
     def clock(self) -> float:
         """Seconds since 1970, as the hub sees it."""

@@ -15,7 +15,7 @@ from edgekit_sim.iothub.commands import Commands
 from edgekit_sim.iothub.configurations import Configurations
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import EventLog
-from edgekit_sim.iothub.faults import Fault, Faults
+from edgekit_sim.iothub.faults import DELAY, LOSE_ACKS, THROTTLE, THROTTLED, Fault, Faults
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.jobs import Jobs
 from edgekit_sim.iothub.methods import Methods
@@ -32,6 +32,7 @@ from edgekit_sim.iothub.mqtt.sessions import (
 from edgekit_sim.iothub.properties import encode_properties
 from edgekit_sim.iothub.quotas import Quotas
 from edgekit_sim.iothub.registry import Registry
+from edgekit_sim.iothub.retention import Retention, keep_expiring
 from edgekit_sim.iothub.routing.router import Router
 from edgekit_sim.iothub.state_events import StateEvents
 from edgekit_sim.iothub.store import Store
@@ -54,6 +55,8 @@ class Hub:
         hostnames: what clients may call it in tokens; the first is its own.
         tier: whose rates hold: none, free, s1, s2 or s3.
         storage: the account for devices' files and routed messages, if there is one.
+        notifies: whether the service side gets notices of files that devices uploaded.
+        retention: how long events are kept; None for as long as a new hub of the service does.
 
     Attributes:
         name: what events call it: the first part of its host name.
@@ -78,11 +81,14 @@ class Hub:
         hostnames: Sequence[str],
         tier: str = "none",
         storage: Storage | None = None,
+        notifies: bool = False,
+        retention: Retention | None = None,
     ) -> None:
         self.store = store
+        self._retention = retention or Retention()
         self.name = hostnames[0].partition(".")[0]
-        self.quotas = Quotas(tier)
-        self.uploads = Uploads(storage)
+        self.quotas = Quotas(tier, self.name)
+        self.uploads = Uploads(store, storage, notifies)
         self.registry = Registry(store)
         self.events = EventLog(store)
         self.router = Router(store, self.registry, self.events, self.name, storage)
@@ -110,6 +116,7 @@ class Hub:
         self.jobs.start()
         self.router.archive.start()
         self._spawn(self._sweep())
+        self._spawn(keep_expiring(self.store, self._logs, self._retention))
 
     async def stop(self) -> None:
         """Close all connections and write what is queued."""
@@ -121,6 +128,9 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.store.close()
+
+    def _logs(self) -> list[EventLog]:
+        return [self.events, *self.router.streams.values()]
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -262,12 +272,28 @@ class Hub:
         else:
             raise Malformed(f"nobody may publish to {topic[:200]!r} over this connection")
 
+    def _throttle(self, identity: Identity) -> None:
+        if self.faults.active and self.faults.strikes(THROTTLE, identity.device_id):
+            raise HubFault(429, "ThrottlingException", THROTTLED)
+
     def _respond(
         self, connection: DeviceConnection, status: int, request: str, body: bytes = b""
     ) -> None:
-        session = connection.session
-        if session is not None and session.wire is connection:
-            session.deliver(TWIN, f"$iothub/twin/res/{status}/?$rid={request}", body, 0)
+        session, identity = connection.session, connection.identity
+        if session is None or identity is None or session.wire is not connection:
+            return
+        topic = f"$iothub/twin/res/{status}/?$rid={request}"
+        if self.faults.active:
+            if self.faults.strikes(LOSE_ACKS, identity.device_id):
+                connection.abort()
+                return
+            delay = self.faults.strikes(DELAY, identity.device_id)
+            if delay is not None:
+                loop = asyncio.get_running_loop()
+                late = max(0.0, delay.seconds)
+                loop.call_later(late, session.deliver, TWIN, topic, body, 0)
+                return
+        session.deliver(TWIN, topic, body, 0)
 
     async def _get_twin(self, connection: DeviceConnection, request: str) -> None:
         identity = connection.identity
@@ -278,6 +304,7 @@ class Hub:
             "reported": twin.reported.for_device(),
         }
         try:
+            self._throttle(identity)
             await self.store.settled()  # no device sees a version that a power cut could take back
         except HubFault as fault:
             self._respond(connection, fault.status, request, _error(fault))
@@ -288,6 +315,7 @@ class Hub:
         identity = connection.identity
         assert identity is not None
         try:
+            self._throttle(identity)
             self.store.refuse_when_full()
             version = self.registry.report(identity, _json(payload))
             await self.store.settled()

@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS sessions (client_id TEXT PRIMARY KEY, subscriptions T
 CREATE TABLE IF NOT EXISTS commands (
     sequence INTEGER PRIMARY KEY, device_id TEXT NOT NULL, document BLOB NOT NULL,
     body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS notices (
+    kind TEXT NOT NULL, id INTEGER NOT NULL, document BLOB NOT NULL, expires REAL NOT NULL,
+    deliveries INTEGER NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
@@ -147,6 +150,13 @@ class Store:
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Rows of what has been committed."""
         return self._reader.execute(sql, parameters).fetchall()
+
+    def size(self) -> int:
+        """Bytes of the file that are in use; what was removed leaves room in it."""
+        (((pages,),), ((free,),), ((size,),)) = (
+            self.read(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
 
     def write(self, sql: str, parameters: tuple[Any, ...] = ()) -> None:
         """Queue a statement."""

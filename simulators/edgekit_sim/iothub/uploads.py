@@ -4,6 +4,8 @@ The account is named by the environment, never on the command line:
 `EDGEKIT_STORAGE_CONNECTION_STRING`, for example that of Azurite, with `Container=NAME` appended
 where it shall not be `uploads`. The signature is a service SAS for a blob, as "Create a service
 SAS" in the storage documentation defines it for version 2020-12-06.
+
+A hub that was told to notify gives the service side a notice of each upload that ended well.
 """
 
 import base64
@@ -14,8 +16,11 @@ import uuid
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from edgekit_sim.iothub.blobs import BlobRefused, find_blob
 from edgekit_sim.iothub.errors import HubFault, SimulatorError
-from edgekit_sim.iothub.twins import Json
+from edgekit_sim.iothub.notices import Notices
+from edgekit_sim.iothub.store import Store
+from edgekit_sim.iothub.twins import Json, timestamp
 
 ENVIRONMENT = "EDGEKIT_STORAGE_CONNECTION_STRING"
 CONTAINER = "uploads"
@@ -88,11 +93,18 @@ class Uploads:
     """Uploads that devices have begun.
 
     Args:
-        storage: where they go; None when there is no storage account.
+        store: where notices are kept.
+        storage: where the files go; None when there is no storage account.
+        notifies: whether the service side is told of them.
+
+    Attributes:
+        notices: what it has not dealt with.
     """
 
-    def __init__(self, storage: Storage | None) -> None:
+    def __init__(self, store: Store, storage: Storage | None, notifies: bool) -> None:
         self._storage = storage
+        self._notifies = notifies
+        self.notices = Notices(store, "file notification")
         self._begun: dict[str, dict[str, str]] = {}
 
     def begin(self, device_id: str, blob_name: object) -> Json:
@@ -122,12 +134,37 @@ class Uploads:
             "sasToken": f"?{signature}",
         }
 
-    def end(self, device_id: str, document: Json) -> None:
+    async def end(self, device_id: str, document: Json) -> None:
         """A device says how an upload ended.
 
         Raises:
-            HubFault: 400, when it has begun none under that correlation id.
+            HubFault: 400, when it has begun none under that correlation id, or says that it ended
+                well and the blob is not there; 503, when nobody can say.
         """
         correlation = str(document.get("correlationId"))
-        if self._begun.get(device_id, {}).pop(correlation, None) is None:
+        blob = self._begun.get(device_id, {}).get(correlation)
+        if blob is None:
             raise HubFault(400, "ArgumentInvalid", f"no upload {correlation[:60]!r} is under way")
+        if self._notifies and document.get("isSuccess"):
+            notice = await self._describe(device_id, blob)
+            self.notices.put(notice)
+        self._begun[device_id].pop(correlation, None)
+
+    async def _describe(self, device_id: str, blob: str) -> Json:
+        assert self._storage is not None
+        address = f"{self._storage.endpoint}/{self._storage.container}/{quote(blob)}"
+        signature = self._storage.signature(blob, time.time() + SAS_SECONDS)
+        try:
+            found = await find_blob(f"{address}?{signature}")
+        except BlobRefused as error:
+            raise HubFault(503, "ServiceUnavailable", str(error)) from error
+        if found is None:
+            raise HubFault(400, "BlobNotFound", f"there is no blob {blob!r} in the container")
+        return {
+            "deviceId": device_id,
+            "blobUri": address,
+            "blobName": blob,
+            "lastUpdatedTime": found.modified.isoformat(),
+            "blobSizeInBytes": found.size,
+            "enqueuedTimeUtc": timestamp(),
+        }

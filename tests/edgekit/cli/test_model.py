@@ -124,7 +124,9 @@ def test_delete_names_the_users_and_exits_with_one(capsys: pytest.CaptureFixture
     run(["model", "quantize", "digits", "--calibration", CALIBRATION])
     capsys.readouterr()
 
-    assert "used by model digits-int8:1; delete these first" in error(capsys, "delete", "digits:1")
+    assert "used by model digits-int8:1; free it of these first" in error(
+        capsys, "delete", "digits:1"
+    )
     assert data(capsys, "delete", "digits-int8:1") == {"deleted": "digits-int8:1"}
     assert data(capsys, "delete", "digits:1") == {"deleted": "digits:1"}
 
@@ -227,7 +229,7 @@ def test_a_profile_is_printed_and_kept(capsys: pytest.CaptureFixture[str]) -> No
     assert kept["p50"] == printed["p50"]
     assert run(["model", "profile", "digits"]) == 0
     assert run(["model", "show", "digits"]) == 0
-    assert "99% on" in capsys.readouterr().out
+    assert "µs 99%, " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("registered")
@@ -276,3 +278,44 @@ def test_a_model_goes_to_a_registry_and_comes_back(
 @pytest.mark.usefixtures("registered")
 def test_a_place_that_names_no_registry_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not name a registry" in error(capsys, "push", "digits:1", "digits:1")
+
+
+@pytest.mark.usefixtures("registered")
+def test_lineage_is_shown_as_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    from edgekit.registry import Carried, ModelRef, Registry
+    from edgekit.workspace import Workspace
+
+    registry = Registry.open(Workspace.find())
+    digits = ModelRef("digits", 1)
+    small = registry.register(Path(MODEL), "small", parent=digits).ref
+    registry.register(Path(MODEL), "smaller", parent=small)
+    image = "sha256:" + "a" * 64
+    registry.record_image(small, digest=image, reference="lab/small:1", platforms=["linux/arm64"])
+    registry.record_graph(Path(TEST), model=small, board="ecp5-85f", cycles=6460, proof={})
+    registry.note_deployments("hub.example", {"lyon": Carried("", frozenset({image}))})
+
+    assert run(["model", "show", "small"]) == 0
+    tree = capsys.readouterr().out.partition("Lineage:\n")[2].splitlines()
+
+    assert tree[0] == "  digits:1"
+    assert tree[1] == "  └─ small:1  made from it  <-"
+    assert tree[2] == "     ├─ image lab/small:1  linux/arm64"
+    assert tree[3].startswith("     │  └─ deployment lyon  on hub.example since ")
+    assert tree[4].startswith("     ├─ package sha256:")
+    assert tree[4].endswith("  for ecp5-85f, 6,460 cycles")
+    assert tree[5] == "     └─ smaller:1  made from it"
+    shown = data(capsys, "show", "small")
+    assert shown["lineage"]["became"][0]["name"] == "small:1"
+    assert shown["deployments"][0]["name"] == "lyon"
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_profile_is_shown_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert data(capsys, "list")["models"][0]["profile"] is None
+    data(capsys, "profile", "digits")
+
+    (listed,) = data(capsys, "list")["models"]
+    assert 0 < listed["profile"]["p50"] <= listed["profile"]["p99"]
+    assert (listed["profile"]["size"], listed["profile"]["memory"] > 0) == (listed["size"], True)
+    assert run(["model", "show", "digits"]) == 0
+    assert " MB of memory" in capsys.readouterr().out

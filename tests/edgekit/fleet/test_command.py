@@ -6,6 +6,8 @@ import stat
 import pytest
 
 from edgekit.cli.app import run
+from edgekit.registry import Registry
+from edgekit.workspace import Workspace
 
 FILE = """\
 schema: 1
@@ -51,6 +53,21 @@ def test_plan_apply_status(file, tmp_path, hub, capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["done"] is False
     assert printed.err.startswith("edgekit: fleet digits is not done after 0 s: presses 0 of 2")
+
+
+def test_the_workspace_knows_what_the_hub_carries(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_WORKSPACE", str(tmp_path / "workspace"))
+    registry = Registry.open(Workspace.find_or_create())
+    (tmp_path / "model").write_bytes(b"model")
+    ref = registry.register(tmp_path / "model", "digits", framework="x").ref
+    place = "registry.example/digits:1"
+    registry.record_image(ref, digest="sha256:" + "a" * 64, reference=place, platforms=[])
+
+    assert run(["fleet", "apply", file, "--yes"]) == 0
+
+    (deployment,) = registry.deployments(ref)
+    assert (deployment.name, deployment.ended) == ("edgekit-digits-presses-r1", None)
+    assert run(["model", "delete", "digits:1"]) == 1
 
 
 def test_tables_fit_a_hundred_columns(file, capsys):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -164,6 +165,34 @@ def test_manifests_that_are_none(tmp_path, document, message):
 
     with answering(respond) as (_server, reference), pytest.raises(Corrupt, match=message):
         pull(reference, Blobs(tmp_path / "fetched"))
+
+
+def test_a_manifest_that_comes_by_the_byte_is_given_up(monkeypatch):
+    monkeypatch.setattr("edgekit.oci.connection.DOCUMENT_SECONDS", 0.2)
+
+    def respond(handler, _count):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        try:
+            for _piece in range(1000):
+                handler.wfile.write(b" ")
+                time.sleep(0.01)
+        except OSError:
+            handler.close_connection = True
+
+    with (
+        client_of(respond) as (client, _server),
+        pytest.raises(Unreachable, match="is not there after"),
+    ):
+        client.get_manifest("digits", "1")
+
+
+def test_a_blob_of_a_registry_that_fails_for_the_moment_is_asked_for_again(tmp_path):
+    def respond(handler, count):
+        answer(handler, 503 if count < 3 else 200, b"true")
+
+    assert fetch(respond, tmp_path).read(BLOB) == b"true"
 
 
 def test_a_manifest_with_another_digest_than_asked_for(tmp_path):

@@ -5,7 +5,6 @@ import json
 import subprocess
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from edgekit.oci.artifacts import (
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
 from edgekit.oci.descriptor import INDEX, Descriptor
+from edgekit.oci.keys import PemKey, fingerprint, new_key, read_private_key
 from edgekit.oci.reference import Reference
 from edgekit.oci.signing import (
     BUNDLE,
@@ -28,10 +28,7 @@ from edgekit.oci.signing import (
     SIGNED,
     Policy,
     Statement,
-    fingerprint,
-    new_key,
     open_bundle,
-    read_private_key,
     sign,
     verify,
 )
@@ -40,13 +37,7 @@ from edgekit.oci.transfer import push
 DIGEST = "sha256:" + "ab" * 32
 
 # A key of no worth, derived from the number 1234567, so that the signature below is reproducible.
-GOLDEN = ec.derive_private_key(1234567, ec.SECP256R1())
-
-
-def public_of(key):
-    return key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+GOLDEN = PemKey(ec.derive_private_key(1234567, ec.SECP256R1()))
 
 
 @pytest.fixture
@@ -54,7 +45,7 @@ def keys(tmp_path):
     private, public = new_key()
     path = tmp_path / "release.key"
     path.write_bytes(private)
-    return read_private_key(path), public
+    return PemKey(read_private_key(path)), public
 
 
 def test_the_layout_is_that_of_cosigns_specification(blobs):
@@ -85,7 +76,7 @@ def test_the_layout_is_that_of_cosigns_specification(blobs):
 def test_the_bundle_is_that_of_sigstore_0_3():
     value = json.loads(sign(Statement(DIGEST, SIGNED, {}, "r.io/digits"), GOLDEN))
     assert value["mediaType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
-    assert value["verificationMaterial"] == {"publicKey": {"hint": fingerprint(public_of(GOLDEN))}}
+    assert value["verificationMaterial"] == {"publicKey": {"hint": fingerprint(GOLDEN.public_key)}}
     envelope = value["dsseEnvelope"]
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
     assert base64.b64decode(envelope["payload"]).decode() == (
@@ -109,7 +100,7 @@ def test_openssl_agrees(tmp_path):
         b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
     )
     (tmp_path / "signature").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
-    (tmp_path / "key.pub").write_bytes(public_of(GOLDEN))
+    (tmp_path / "key.pub").write_bytes(GOLDEN.public_key)
     answer = subprocess.run(
         ["openssl", "dgst", "-sha256", "-verify", "key.pub", "-signature", "signature", "signed"],
         cwd=tmp_path,
@@ -184,7 +175,7 @@ def test_no_changed_bundle_verifies(data):
     else:
         envelope["signatures"][0]["sig"] = changed
     with pytest.raises(Unauthorized):
-        verify(DIGEST, [json.dumps(bundle).encode()], Policy((public_of(GOLDEN),)))
+        verify(DIGEST, [json.dumps(bundle).encode()], Policy((GOLDEN.public_key,)))
 
 
 @pytest.mark.parametrize("bundle", [b"", b"[]", b"{}", b'{"dsseEnvelope": {"payloadType": 1}}'])
@@ -202,7 +193,7 @@ def test_a_key_with_a_password(tmp_path, monkeypatch):
     path = tmp_path / "release.key"
     path.write_bytes(private)
     assert b"ENCRYPTED" in private
-    assert public_of(read_private_key(path)) == public
+    assert PemKey(read_private_key(path)).public_key == public
     for password in ("", "wrong"):
         monkeypatch.setenv("EDGEKIT_SIGNING_PASSWORD", password)
         with pytest.raises(Unauthorized, match=r"release\.key"):

@@ -127,6 +127,52 @@ def test_hostile_members_are_refused_and_nothing_is_left(blobs, tmp_path, bad, m
     assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
 
 
+def header(kind, size=0, name="x", **fields):
+    """One tar header, which may lie."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(*records):
+    """A pax header with records, and what a reader takes for the member's content."""
+    body = b""
+    for key, value in records:
+        text = f" {key}={value}\n".encode()
+        length = len(text) + 1
+        while len(str(length)) + len(text) != length:
+            length = len(str(length)) + len(text)
+        body += str(length).encode() + text
+    return header(tarfile.XHDTYPE, len(body)) + body + bytes(-len(body) % 512)
+
+
+FILE = header(tarfile.REGTYPE, name="file")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (header(tarfile.XHDTYPE, 8 * 2**30), "header of 8589934592 bytes"),
+        (header(tarfile.XGLTYPE, 8 * 2**30), "header of 8589934592 bytes"),
+        (header(tarfile.GNUTYPE_LONGNAME, 8 * 2**30), "header of 8589934592 bytes"),
+        (header(tarfile.GNUTYPE_LONGLINK, 8 * 2**30), "header of 8589934592 bytes"),
+        (header(tarfile.GNUTYPE_SPARSE, 0), "sparse"),
+        (pax(("GNU.sparse.map", "0,1"), ("GNU.sparse.size", "1")) + FILE, "sparse"),
+        (pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")) + FILE, "sparse"),
+        (pax(("a", "b")) * 2000 + FILE, "headers of headers"),
+        (header(tarfile.REGTYPE, 2**62, name="huge"), "more than is allowed"),
+    ],
+)
+def test_headers_that_would_take_the_memory_are_refused(blobs, tmp_path, data, message):
+    descriptor = blobs.put(data + bytes(1024), LAYER)
+    layer = Layer(descriptor, descriptor.digest)
+    with pytest.raises(Corrupt, match=message):
+        unpack(image_of(blobs, layer), tmp_path / "root")
+    assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
+
+
 def test_a_circle_of_links_ends(blobs, tmp_path):
     layer = raw_layer(
         blobs,

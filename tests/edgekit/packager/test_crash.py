@@ -24,7 +24,7 @@ from edgekit_sim.ociregistry import Registry as OciRegistry
 from .conftest import copy_store
 
 # `make soak` asks for 200
-POINTS = int(os.environ.get("EDGEKIT_CRASH_POINTS", "12"))
+POINTS = int(os.environ.get("EDGEKIT_TEST_KILLS", "12"))
 MODELS = 3
 
 # Forks a child for each line on its standard input: "SEED MODEL DIGEST FILE TAG". The child builds

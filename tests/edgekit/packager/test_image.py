@@ -5,16 +5,17 @@ import os
 import random
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 
 import pytest
 
-from edgekit.errors import Corrupt, ImageError
+from edgekit.errors import Corrupt, EdgekitError, ImageError
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
-from edgekit.oci.descriptor import Platform
+from edgekit.oci.descriptor import LAYER, Platform
 from edgekit.oci.image import NamedLayer, Settings, manifests_of, put_image, put_index
-from edgekit.oci.layer import Entry, write_layer
+from edgekit.oci.layer import Entry, Layer, write_layer
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import push
 from edgekit.packager.image import build_image
@@ -232,6 +233,43 @@ def push_base(address, tmp_path, *entries):
     return str(reference)
 
 
+def hostile_base(address, tmp_path, data):
+    """An image whose layer is these bytes, in a registry; its reference."""
+    blobs = Blobs(tmp_path / "base-blobs")
+    descriptor = blobs.put(data, LAYER)
+    named = [NamedLayer(Layer(descriptor, descriptor.digest), "theirs")]
+    root = put_index(blobs, [put_image(blobs, AMD64, Settings(), named)])
+    reference = Reference.parse(f"{address}/base:1")
+    with RegistryClient(reference) as client:
+        push(blobs, root, reference, client)
+    return str(reference)
+
+
+def header(kind, name, size=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (header(tarfile.BLKTYPE, "dev/sda"), "'dev/sda', a device"),
+        (header(tarfile.REGTYPE, "usr/../../x"), "a path that leads outside"),
+        (header(tarfile.XHDTYPE, "x", 2**33), "a header of 8589934592 bytes"),
+        (header(tarfile.GNUTYPE_SPARSE, "huge"), "sparse"),
+        (header(tarfile.REGTYPE, "huge", 2**50), "more than a base may"),
+        (b"\x1f\x8bno gzip at all", "is no tar"),
+    ],
+)
+def test_a_hostile_base_is_refused_and_not_locked(store, model, registry, tmp_path, data, message):
+    base = hostile_base(registry, tmp_path, data + bytes(1024))
+    locks = sorted(store.locks.iterdir())
+    with pytest.raises(EdgekitError, match=message):
+        plan_image(model(), store, (AMD64,), base=base)
+    assert sorted(store.locks.iterdir()) == locks
+
+
 PYTHON = (
     Entry("usr/local/bin/python3", "symlink", target="python3.11"),
     Entry("usr/local/bin/python3.11", content=b"interpreter", mode=0o755),
@@ -291,3 +329,64 @@ def test_a_model_whose_layer_is_there_is_not_read_again(store, model):
 
     again = build(replace(packaged, file=refuse), store)
     assert again.digest == first.digest
+
+
+@pytest.fixture
+def package(tmp_path, store):
+    """An FPGA package as a model, and the wheels its image takes."""
+    from edgekit.oci.layer import file_digest
+    from edgekit.packager.recipes import PackagedModel
+    from edgekit.packager.wheels import FPGA_REQUIREMENTS
+    from edgekit_fpga import compile_model
+    from tests.edgekit_fpga.graphs import small_net
+
+    path = tmp_path / "net.npu"
+    compile_model(small_net(0)).save(path)
+    lock = store.read_lock("wheels-3.11")
+    store.write_lock("wheels-fpga-3.11", lock | {"requirements": sorted(FPGA_REQUIREMENTS)})
+    return PackagedModel("net", 4, file_digest(path), path, kind="npu")
+
+
+def test_an_fpga_package_comes_with_what_serves_it_and_no_more(store, package):
+    built = build(package, store)
+    found = {path for each in built.layers for path in layer_files(built.blobs, each)}
+    assert {
+        "opt/edgekit/model/model.npu",
+        "opt/edgekit/model/model.json",
+        "opt/edgekit/runtime/edgekit_fpga/driver/serial.py",
+        "opt/edgekit/runtime/edgekit_runtime/fpga_scorer/__init__.py",
+    } <= found
+    assert not [path for path in found if path.endswith((".sv", ".cpp", "model.onnx"))]
+    for manifest in manifests_of(built.blobs, built.root).values():
+        config = config_of(built.blobs, manifest)["config"]
+        assert config["Cmd"] == ["fpga-scorer"]
+        assert sorted(config["ExposedPorts"]) == ["8080/tcp", "8081/tcp"]
+        assert "EDGEKIT_GRPC_PORT=8081" in config["Env"]
+
+
+def test_an_fpga_images_files_are_enough_to_serve_it(store, package, tmp_path):
+    """Its runtime and model layers, unpacked, with nothing of this checkout on the path."""
+    import io
+    import tarfile
+
+    built = build(package, store, platforms=(AMD64,))
+    for name in ("runtime", "model"):
+        data = built.blobs.path(layer(built, name).digest).read_bytes()
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            archive.extractall(tmp_path, filter="data")
+    program = (
+        "import sys, pathlib;"
+        "sys.path[:0] = [sys.argv[1] + '/opt/edgekit/runtime'];"
+        "from edgekit_fpga.driver import open_driver;"
+        "from edgekit_runtime.fpga_scorer.model import FpgaModel;"
+        "from edgekit_runtime.fpga_scorer.packages import folder_sources;"
+        "source, = folder_sources(pathlib.Path(sys.argv[1] + '/opt/edgekit/model'))();"
+        "made = FpgaModel.load(*source.read(), open_driver(), print);"
+        "import edgekit_fpga;"
+        "assert edgekit_fpga.__file__.startswith(sys.argv[1]);"
+        "print(made.name, made.version, made.outputs[0].shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout == "net 4 (-1, 10)\n", done.stderr

@@ -31,7 +31,8 @@ AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 
 IMPORTS = """
 import bz2, ctypes, hashlib, lzma, platform, sqlite3, ssl, sys, uuid, zlib
-import azure.iot.device, httptools, numpy, onnxruntime, orjson, paho.mqtt.client, uvloop
+import azure.iot.device, httptools, numpy, onnxruntime, orjson, paho.mqtt.client
+import prometheus_client, uvloop
 import edgekit_runtime
 assert ssl.create_default_context().get_ca_certs()
 assert sqlite3.connect(":memory:").execute("select 6 * 7").fetchone() == (42,)
@@ -190,3 +191,98 @@ def test_a_layout_of_it_holds_everything(built, tmp_path):
     layout = Layout(tmp_path / "layout")
     layout.add(built.blobs, built.root, "digits:1")
     assert set(manifests_of(layout.blobs, layout.find("digits:1"))) == {AMD64, ARM64}
+
+
+@pytest.mark.needs("docker")
+def test_an_fpga_image_answers_over_grpc(store, tmp_path):
+    """In a container as a device starts it: the interpreter behind TensorFlow Serving's Predict."""
+    import grpc
+    import numpy as np
+
+    from edgekit.oci.layer import file_digest
+    from edgekit_fpga import compile_model
+    from edgekit_fpga import run as interpret
+    from edgekit_runtime.serving.messages import MESSAGES
+    from tests.edgekit_fpga.graphs import small_net
+
+    package, file = compile_model(small_net(0)), tmp_path / "net.npu"
+    package.save(file)
+    model = PackagedModel("net", 4, file_digest(file), file, kind="npu")
+    built = build_image(plan_image(model, store, platforms=(AMD64,)), store)
+    image = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
+    request = MESSAGES["tensorflow.serving.PredictRequest"]()
+    tensor = request.inputs["x"]
+    tensor.dtype, tensor.tensor_content = 1, image.tobytes()
+    for extent in image.shape:
+        tensor.tensor_shape.dim.add(size=extent)
+    with Registry(tmp_path / "registry") as registry:
+        reference = Reference.parse(f"{registry.address}/edge/net-fpga:4")
+        with RegistryClient(reference) as client:
+            push(built.blobs, built.root, reference, client)
+        options = ("--read-only", "--cap-drop=ALL", "--publish", "127.0.0.1::8081")
+        container = run("docker", "run", "--detach", *options, str(reference))
+    try:
+        address = run("docker", "port", container, "8081/tcp").splitlines()[0]
+        with grpc.insecure_channel(address) as channel:
+            predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+            answer = predict(request.SerializeToString(), wait_for_ready=True, timeout=100)
+    finally:
+        run("docker", "rm", "--force", container)
+        run("docker", "image", "rm", "--force", str(reference))
+    made = MESSAGES["tensorflow.serving.PredictResponse"].FromString(answer)
+    values = np.frombuffer(made.outputs["y"].tensor_content, np.float32)
+    assert values.tolist() == interpret(package, {"x": image})["y"].ravel().tolist()
+    assert made.model_spec.version.value == 4
+
+
+SCRIPT = """
+import json, os
+import dateutil.parser
+
+def init():
+    global names
+    with open(os.path.join(os.environ["AZUREML_MODEL_DIR"], "days.json")) as file:
+        names = json.load(file)
+
+def run(data):
+    return names[dateutil.parser.parse(json.loads(data)["day"]).weekday()]
+"""
+
+
+@pytest.mark.needs("docker")
+def test_a_model_of_another_framework_is_scored_by_its_script(store, tmp_path):
+    from edgekit.oci.layer import file_digest
+    from edgekit.packager.deliver import load
+
+    (tmp_path / "days.json").write_text(
+        json.dumps(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
+    )
+    (tmp_path / "score.py").write_text(SCRIPT)
+    (tmp_path / "requirements.txt").write_text("python-dateutil\n")
+    digest = file_digest(tmp_path / "days.json")
+    model = PackagedModel(
+        "days", 1, digest, tmp_path / "days.json", kind="file", filename="days.json"
+    )
+    plan = plan_image(
+        model,
+        store,
+        (Platform("linux", "amd64"),),
+        score=tmp_path / "score.py",
+        requirements=tmp_path / "requirements.txt",
+    )
+    load(build_image(plan, store), "edgekit-test-days:1")
+    ask = (
+        "import http.client as h, time\n"
+        "for _ in range(200):\n"
+        "    try:\n"
+        "        c = h.HTTPConnection('127.0.0.1', 8080); c.request('POST', '/score', '{\"day\":"
+        ' "2026-01-02"}\'); print(c.getresponse().read().decode()); break\n'
+        "    except OSError: time.sleep(0.1)\n"
+    )
+    container = run("docker", "run", "--detach", "--read-only", "edgekit-test-days:1")
+    try:
+        answer = run("docker", "exec", container, "/usr/bin/python3", "-c", ask)
+    finally:
+        run("docker", "rm", "--force", container)
+        run("docker", "image", "rm", "--force", "edgekit-test-days:1")
+    assert json.loads(answer) == "Fri"

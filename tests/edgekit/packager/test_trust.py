@@ -1,6 +1,7 @@
 """From build to a site without a network: signed, with papers, verified, bundled."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +146,36 @@ def test_delete_by_model_forgets_what_is_recorded():
     answer("build", "digits:1")
     answer("delete", "digits:1")
     assert answer("list") == {"images": []}
+
+
+@pytest.mark.needs("softhsm2")
+def test_a_key_in_a_token_signs(request, address, token):  # noqa: F811
+    request.getfixturevalue("workspace")
+    key, target = token.format("command"), f"{address}/edge/digits:1"
+    call("keygen", key, "--public", "token.pub")
+    answer("build", "digits:1", "--push", target, "--sign", key)
+    found = answer("verify", target, "--key", "token.pub")["verified"]
+    assert len(found) == 3
+    assert call("public-key", key).stdout == Path("token.pub").read_text()
+
+    # what is signed already is not signed again, though a token's signatures differ each time
+    answer("sign", target, "--key", key)
+    assert answer("verify", target, "--key", "token.pub")["verified"] == found
+
+
+@pytest.mark.usefixtures("signed")
+def test_keygen_replaces_neither_of_its_files(capsys):
+    assert run(["image", "keygen", "new.key", "--public", "release.key.pub"]) == 1
+    assert "cannot write release.key.pub" in capsys.readouterr().err
+    assert not Path("new.key").exists()
+
+
+def test_a_bundle_is_taken_as_a_policy_says(signed, address, capsys):  # noqa: F811
+    target, digest = signed
+    call("bundle", target, "site.tar")
+    policy, goal = Path("policy.toml"), f"{address}/site/digits:1"
+    policy.write_text('keys = ["release.key.pub"]\nbuilders = ["urn:example:ci"]\n')
+    assert run(["image", "unbundle", "site.tar", goal, "--policy", "policy.toml"]) == 1
+    assert "was built by urn:example:ci" in capsys.readouterr().err
+    policy.write_text('keys = ["release.key.pub"]\n')
+    assert answer("unbundle", "site.tar", goal, "--policy", "policy.toml")["digest"] == digest

@@ -1,10 +1,13 @@
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,6 @@ import boto3
 import psycopg
 import pytest
 from azure.storage.blob import BlobServiceClient
-from moto.server import ThreadedMotoServer
 
 from edgekit.registry import Registry
 from edgekit.workspace import Workspace
@@ -88,12 +90,22 @@ def azure_blobs(azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="session")
 def s3_address() -> Iterator[str]:
-    """Where moto's S3 listens."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """Where moto's S3 listens, in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "--host", "127.0.0.1", "-p0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        for line in server.stderr:
+            if found := re.search(r"Running on (http://\S+)", line):
+                # what it says of each request must go somewhere
+                threading.Thread(target=server.stderr.read, daemon=True).start()
+                yield found[1]
+                return
+        raise RuntimeError("moto's server does not start")
+    finally:
+        server.kill()
+        server.wait()
+        server.stderr.close()
 
 
 @pytest.fixture

@@ -1,12 +1,19 @@
 import hashlib
 import os
+import tracemalloc
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from edgekit.errors import RegistryError
+from edgekit.registry import Registry
 from edgekit.registry.blobs import BlobStore
+from edgekit.workspace import Workspace
+from tests.azurite import ACCOUNT, Azurite
+from tests.edgekit.registry.test_files import save_apart
 
 CONTENT = b"weights"
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -162,3 +169,100 @@ def damage(store: BlobStore, tmp_path: Path) -> None:
         path.write_bytes(b"damaged")
     else:
         store._fs.pipe_file(store._place(DIGEST), b"damaged")
+
+
+REMOTE = [pytest.param("azure_blobs", marks=pytest.mark.needs("azurite")), "s3_blobs"]
+
+
+@pytest.mark.parametrize("place", REMOTE)
+def test_a_workspace_lives_in_an_object_store(
+    request: pytest.FixtureRequest, tmp_path: Path, digits: Path, place: str
+) -> None:
+    url = request.getfixturevalue(place)
+    registry = Registry.open(Workspace.create(tmp_path / "one", blobs=url))
+    other = Registry.open(Workspace.create(tmp_path / "two", blobs=f"{url}-2"))
+    kept = registry.register(digits, "digits")
+    gone = registry.register(save_apart(tmp_path), "apart")
+
+    assert registry.model_bytes(gone.ref)
+    registry.export_archive(tmp_path / "archive.tar")
+    other.import_archive(tmp_path / "archive.tar")
+    assert other.models() == [gone, kept]
+    assert other.model_file(kept.ref).read_bytes() == digits.read_bytes()
+    registry.delete(gone.ref)
+    collected = registry.collect_garbage(grace=timedelta(0))
+
+    assert set(collected.blobs) == {gone.digest, gone.files[0].digest}
+    assert registry._blobs.digests() == {kept.digest: kept.size}
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.parametrize(
+    ("place", "size", "most"),
+    [
+        pytest.param("azure_blobs", 150 << 20, 100 << 20, marks=pytest.mark.needs("azurite")),
+        ("s3_blobs", 40 << 20, 120 << 20),  # S3 wants larger pieces, of which four go at a time
+    ],
+)
+def test_a_file_of_many_pieces_goes_and_comes_in_bounded_memory(
+    request: pytest.FixtureRequest, tmp_path: Path, place: str, size: int, most: int
+) -> None:
+    store = BlobStore(request.getfixturevalue(place), tmp_path / "cache")
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.write(b"begin")
+        file.truncate(size)
+
+    tracemalloc.start()
+    digest = add(store, large)
+    fetched = store.path(digest)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert fetched.stat().st_size == size
+    assert peak < most
+
+
+@pytest.mark.needs("azurite")
+def test_a_store_that_refuses_is_told_in_one_line(
+    azurite: Azurite,
+    azure_blobs: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    source: Path,
+) -> None:
+    wrong = f"AccountName={ACCOUNT};AccountKey=c2VjcmV0;BlobEndpoint={azurite.url}"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", wrong)
+    _forget_file_systems()
+    store = BlobStore(azure_blobs, tmp_path / "cache")
+
+    with pytest.raises(RegistryError, match=r"storing a blob in .* failed") as caught:
+        add(store, source)
+    _forget_file_systems()
+
+    assert "\n" not in str(caught.value)
+    assert "c2VjcmV0" not in str(caught.value)
+    assert "AZURE_STORAGE_CONNECTION_STRING" in caught.value.hint
+
+
+def test_missing_credentials_are_told_with_where_they_belong(
+    s3_blobs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    _forget_file_systems()
+    store = BlobStore(s3_blobs, tmp_path / "cache")
+
+    with pytest.raises(RegistryError, match="Unable to locate credentials") as caught:
+        add(store, source)
+    _forget_file_systems()
+
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
+def _forget_file_systems() -> None:
+    """Drivers keep what they have opened, with the credentials of then."""
+    for name in ("abfs", "s3"):
+        fsspec.get_filesystem_class(name).clear_instance_cache()

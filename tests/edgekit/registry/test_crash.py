@@ -13,8 +13,10 @@ import pytest
 from edgekit.registry import Query, Registry
 from edgekit.registry.database import Database
 from edgekit.workspace import Workspace
+from tests.edgekit.registry.test_files import SCORE, save_apart
 
-POINTS = 200
+# .ci/run asks for two hundred
+POINTS = int(os.environ.get("EDGEKIT_TEST_KILLS", "30"))
 
 # Forks a child for each seed on its standard input. The child opens the workspace, registers,
 # deletes, restores and collects, and kills itself before or after the N-th call that may change
@@ -27,15 +29,21 @@ from edgekit.registry import Query, Registry
 from edgekit.registry import migrations, onnxfile
 from edgekit.workspace import Workspace
 
-folder, model, scratch = map(Path, sys.argv[1:4])
+model, apart, scratch = map(Path, sys.argv[1:4])
 CALLS = {"execute", "commit", "rollback", "replace", "rename", "unlink", "remove", "fsync",
          "open", "write", "close", "chmod", "mkdir"}
+
+def called(frame, kind, function):
+    if kind.startswith("c_"):
+        return getattr(function, "__name__", "")
+    # psycopg is written in Python; the driver of SQLite is not
+    return frame.f_code.co_name if "psycopg" in frame.f_code.co_filename else ""
 
 def killed_at(point, event):
     left = point
     def count(frame, kind, function):
         nonlocal left
-        if kind == event and getattr(function, "__name__", "") in CALLS:
+        if kind.removeprefix("c_") == event and called(frame, kind, function) in CALLS:
             left -= 1
             if left <= 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -47,14 +55,20 @@ def note(line):
 
 def work(seed):
     draw = random.Random(seed)
-    killed_at(draw.randint(1, 200), draw.choice(["c_call", "c_return"]))
-    registry = Registry.open(Workspace(folder))
+    killed_at(draw.randint(1, 200), draw.choice(["call", "return"]))
+    registry = Registry.open(Workspace.find())
     for _ in range(4):
         versions = registry.models()
         action = draw.choice(["register", "register", "package", "delete", "restore", "collect"])
         if action == "register":
-            if draw.random() < 0.5:
+            kind = draw.random()
+            if kind < 0.4:
                 ref = registry.register(model, "digits").ref
+            elif kind < 0.7:
+                weights = apart.with_name("w.bin")
+                weights.write_bytes(draw.randbytes(weights.stat().st_size))
+                score = apart.with_name("score.py")
+                ref = registry.register(apart, "apart", score=score).ref
             else:
                 file = scratch / "other"
                 file.write_bytes(draw.randbytes(50_000))
@@ -88,14 +102,18 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.timeout(300)
-def test_kill_at_two_hundred_points(tmp_path: Path, digits: Path) -> None:
+@pytest.mark.timeout(600)
+def test_what_is_killed_at_any_point_leaves_everything_whole(
+    workspace: Workspace, tmp_path: Path, digits: Path
+) -> None:
     seed = int(os.environ.get("EDGEKIT_TEST_SEED", random.SystemRandom().randrange(2**31)))
-    workspace = Workspace.create(tmp_path / "workspace")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
+    apart = save_apart(scratch)
+    (scratch / "score.py").write_text(SCORE)
     killer = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", _PROGRAM, workspace.folder, digits, scratch],
+        [sys.executable, "-W", "ignore", "-c", _PROGRAM, digits, apart, scratch],
+        env={**os.environ, "EDGEKIT_WORKSPACE": str(workspace.folder)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -113,6 +131,7 @@ def test_kill_at_two_hundred_points(tmp_path: Path, digits: Path) -> None:
             hold(workspace, scratch / "done")
         killer.stdin.close()
 
+    sys.stdout.write(f"killed {killed} times of {POINTS}, from seed {seed}: whole every time\n")
     assert killed > POINTS / 2
 
 
@@ -120,8 +139,10 @@ def hold(workspace: Workspace, done: Path) -> None:
     """What was said to be done is there, every row has its whole file, every file is found."""
     registry = Registry.open(workspace)
     versions = registry.models() + registry.models(Query(deleted=True))
-    for version in versions:
-        assert registry._blobs.path(version.digest).is_file()
+    named = {version.digest for version in versions}
+    named |= {file.digest for version in versions for file in version.files}
+    for digest in named:
+        assert registry.stored_file(digest).is_file()
     for graph in registry.graphs():
         assert registry.graph_file(graph).is_file()
 
@@ -134,9 +155,8 @@ def hold(workspace: Workspace, done: Path) -> None:
     assert len(there) == len(versions)
 
     registry.collect_garbage(deleted_for=timedelta(days=1), grace=timedelta(0))
-    named = {version.digest for version in versions} | packages
     stored = (workspace.folder / "blobs").rglob("*")
-    assert {f"sha256:{path.name}" for path in stored if path.is_file()} == named
+    assert {f"sha256:{path.name}" for path in stored if path.is_file()} == named | packages
 
 
 def test_a_killed_migration_is_finished_by_the_next(tmp_path: Path) -> None:

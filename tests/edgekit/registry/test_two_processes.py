@@ -25,7 +25,7 @@ for _ in range(times):
 
 
 def test_every_process_gets_versions_of_its_own(workspace: Workspace, digits: Path) -> None:
-    processes, times = 3, 5
+    processes, times = 8, 5
     running = [
         subprocess.Popen(
             [sys.executable, "-c", _REGISTER, digits, str(times)],

@@ -18,11 +18,11 @@ from edgekit_fpga.driver import (
     Hardware,
     Interpreter,
     LinkError,
+    Npu,
     Register,
     open_driver,
     read_package,
 )
-from edgekit_fpga.driver.npu import Npu
 from edgekit_fpga.driver.port import ID
 from edgekit_fpga.simulate.npu import measure
 from tests.edgekit_fpga.graphs import small_net
@@ -41,7 +41,9 @@ def images():
 
 
 @pytest.mark.parametrize("backend", ["interpreter", pytest.param("rtl", marks=simulated)])
-def test_every_backend_gives_the_graphs_outputs(backend, package, images):
+@pytest.mark.parametrize("board", ["ecp5-85f", "ice40-up5k"])
+def test_every_backend_gives_the_graphs_outputs(backend, board, images):
+    package = compile_model(small_net(3), board)
     with open_driver(backend) as driver:
         for _ in range(2):
             result = driver.run(package, images)
@@ -86,17 +88,17 @@ def test_packages_take_turns_on_one_npu(package, images):
 @pytest.mark.needs("verilator")
 @pytest.mark.timeout(600)
 def test_a_simulator_that_dies_is_an_error_and_the_next_run_has_another(package, images):
-    from edgekit_fpga.driver.simulated import SimulatedPort
+    from edgekit_fpga.driver.simulated import start
 
     started = []
 
-    def start(board):
-        started.append(SimulatedPort.start(board))
+    def start_and_note(board):
+        started.append(start(board))
         return started[-1]
 
-    with Driver(Hardware("rtl", start)) as driver:
+    with Driver(Hardware("rtl", start_and_note)) as driver:
         first = driver.run(package, images)
-        started[0]._process.kill()
+        started[0]._port._line._process.kill()
         with pytest.raises(LinkError, match="the simulator has ended"):
             driver.run(package, images)
         assert driver.run(package, images).outputs["y"].tolist() == first.outputs["y"].tolist()
@@ -150,7 +152,7 @@ class Registers:
 )
 def test_an_npu_that_is_none_is_refused_and_its_link_closed(package, images, values, message):
     port = Registers(**values)
-    driver = Driver(Hardware("board", lambda _board: port))
+    driver = Driver(Hardware("board", lambda _board: Npu(port)))
     with pytest.raises(DeviceError, match=message):
         driver.run(package, images)
     assert port.closed
@@ -164,7 +166,7 @@ def test_an_npu_that_is_none_is_refused_and_its_link_closed(package, images, val
     ],
 )
 def test_a_package_for_another_array_is_refused(package, images, values, message):
-    driver = Driver(Hardware("board", lambda _board: Registers(**values)))
+    driver = Driver(Hardware("board", lambda _board: Npu(Registers(**values))))
     with pytest.raises(BoardError, match=message):
         driver.run(package, images)
 
@@ -180,7 +182,7 @@ def test_a_program_that_does_not_end_is_an_error(package, images):
                 self.values[register] += 1000
             return self.values[register]
 
-    driver = Driver(Hardware("board", lambda _board: Stuck(STATUS=1)))
+    driver = Driver(Hardware("board", lambda _board: Npu(Stuck(STATUS=1))))
     with pytest.raises(DeviceError, match="did not end the program in"):
         driver.run(package, images)
 

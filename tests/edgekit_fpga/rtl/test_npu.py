@@ -72,7 +72,12 @@ def test_random_programs_agree_with_the_interpreter(board):
 
 # adds of the kind that a graph's scales make, by (multiplier, shift, step of the second operand);
 # the first two have true ties
-ADDS = [(2**23, 24, 2**23), (2**15, 16, 2**24), (12_345_678, 25, 7_654_321), (-(2**24), 36, 2**24 + 1)]
+ADDS = [
+    (2**23, 24, 2**23),
+    (2**15, 16, 2**24),
+    (12_345_678, 25, 7_654_321),
+    (-(2**24), 36, 2**24 + 1),
+]
 
 
 @pytest.mark.parametrize("add", ADDS)

@@ -9,9 +9,13 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 
-from edgekit_fpga.driver import Driver, LinkError, open_driver
+from edgekit_fpga.driver import Driver, Interpreter, LinkError, open_driver
 from edgekit_runtime.errors import Unavailable
 from edgekit_runtime.fpga_scorer.model import FpgaModel
+from edgekit_runtime.fpga_scorer.packages import folder_sources
+from edgekit_runtime.fpga_scorer.reloading import Reloader
+from edgekit_runtime.serving.metrics import Metrics
+from edgekit_runtime.serving.models import Models
 from edgekit_runtime.settings import Settings
 from tests.edgekit_runtime.fpga_scorer.conftest import Start, Versions
 from tests.edgekit_runtime.serving.test_doors import counted
@@ -99,6 +103,34 @@ def test_a_broken_link_is_said_to_be_for_now(versions: Versions) -> None:
     model = replace(whole, driver=Driver(Broken()))
     with pytest.raises(Unavailable, match="is silent"):
         model.run({"x": versions.image}, ["y"])
+
+
+class Flaky(Interpreter):
+    """An interpreter whose link breaks now and then."""
+
+    broken = False
+
+    def run(self, *arguments: Any) -> Any:
+        if self.broken:
+            raise LinkError("/dev/ttyUSB0 is silent")
+        return super().run(*arguments)
+
+
+def test_a_package_that_could_not_be_tried_is_tried_again(
+    versions: Versions, tmp_path: Path
+) -> None:
+    versions.install(tmp_path / "net", "1")
+    backend, models, metrics = Flaky(), Models(), Metrics()
+    reloader = Reloader(folder_sources(tmp_path), Driver(backend), models, metrics)
+    reloader.load_all()
+    versions.install(tmp_path / "net", "2")
+    backend.broken = True
+    assert not reloader.look()
+    assert models.find("net").version == "1"
+    backend.broken = False
+    assert reloader.look()
+    assert models.find("net").version == "2"
+    assert not reloader.look()
 
 
 @pytest.mark.parametrize(

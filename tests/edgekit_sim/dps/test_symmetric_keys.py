@@ -66,10 +66,11 @@ def test_asynchronous_clients(iothub: HubHandle, enroll: Enroll) -> None:
     key = enroll("aio-1")
 
     async def run() -> str:
-        client = AsyncProvisioningClient.create_from_symmetric_key(
+        aio = AsyncProvisioningClient.create_from_symmetric_key(
             iothub.dps_device_host, "aio-1", iothub.dps_id_scope, key
         )
-        result = await client.register()
+        aio.provisioning_payload = {"from": "aio"}
+        result = await aio.register()
         device = AsyncDeviceClient.create_from_symmetric_key(
             key, result.registration_state.assigned_hub, result.registration_state.device_id
         )

@@ -1,5 +1,6 @@
 """Devices that register by certificate, and go on with it to the hub."""
 
+import asyncio
 import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure.iot.device import X509, IoTHubDeviceClient, ProvisioningDeviceClient, exceptions
+from azure.iot.device.aio import ProvisioningDeviceClient as AsyncProvisioningClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -128,6 +130,22 @@ def test_an_enrolled_certificate(
     assert info.sha256_thumbprint == device.certificate.fingerprint(hashes.SHA256()).hex().upper()
     assert result.status == "assigned"
     assert [e["body"] for e in iothub.events() if e["deviceId"] == name] == ["signed"]
+
+
+def test_an_asynchronous_client_with_a_certificate(
+    iothub: HubHandle, dps: Any, tmp_path: Path
+) -> None:
+    device = issue("cert-aio")
+    enroll(dps, "cert-aio", device)
+    credentials = device.credentials(tmp_path)
+
+    async def run() -> str:
+        aio = AsyncProvisioningClient.create_from_x509_certificate(
+            iothub.dps_device_host, "cert-aio", iothub.dps_id_scope, credentials
+        )
+        return str((await aio.register()).status)
+
+    assert asyncio.run(run()) == "assigned"
 
 
 def test_a_group_by_its_authority(

@@ -1,5 +1,6 @@
 """A blocking AMQP client of a few lines, to say what no SDK would."""
 
+import contextlib
 import socket
 import time
 from typing import Any
@@ -70,6 +71,11 @@ class AmqpClient:
     def raw(self, data: bytes) -> None:
         """Send bytes."""
         self._socket.sendall(data)
+
+    def end(self) -> None:
+        """Say no more."""
+        with contextlib.suppress(OSError):  # the hub has hung up
+            self._socket.shutdown(socket.SHUT_WR)
 
     def say(self, body: Composite, payload: bytes = b"", kind: int = AMQP) -> None:
         """Send a frame."""

@@ -1,6 +1,7 @@
 """Clients of the hub under test, as users write them."""
 
 import gc
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from azure.iot.hub import IoTHubConfigurationManager, IoTHubRegistryManager
 
 from edgekit_sim.iothub.handle import HubHandle
 from edgekit_sim.iothub.pytest_plugin import iothub as iothub  # a fixture, found by its name
+from tests.azurite import Azurite
 
 FOLDER = Path(__file__).parent
 # paho and the SDKs over it leave sockets to the garbage collector when they reconnect or close
@@ -66,3 +68,13 @@ def connect(iothub: HubHandle) -> Iterator[Callable[..., Any]]:
     yield connect
     for client in clients:
         client.shutdown()
+
+
+@pytest.fixture
+def container(azurite: Azurite, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A container of the test's own, through the unmodified storage SDK."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60]
+    with azurite.client() as service:
+        made = service.create_container(name)
+        yield made
+        service.delete_container(name)

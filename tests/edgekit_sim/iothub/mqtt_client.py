@@ -1,5 +1,7 @@
 """A blocking MQTT client of a few lines, to say what no SDK would."""
 
+import contextlib
+import os
 import socket
 import ssl
 import time
@@ -55,6 +57,12 @@ def hello(
     return connect_packet(client_id, user, token)
 
 
+def end_sending(one: socket.socket) -> None:
+    """Close a connection's sending half, below TLS, which would close its own both ways."""
+    with socket.socket(fileno=os.dup(one.fileno())) as same, contextlib.suppress(OSError):
+        same.shutdown(socket.SHUT_WR)  # unless the hub has reset it
+
+
 class Raw:
     """A client that says what it is told to say, over TLS."""
 
@@ -77,10 +85,8 @@ class Raw:
         return heard
 
     def end(self) -> None:
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
+        """Say no more; what the hub says is still heard."""
+        end_sending(self._socket)
 
     def close(self) -> None:
         self._socket.close()

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgekit.cli import app
-from edgekit_sim.iothub import HubHandle, start_hub
+from edgekit.cli import app, sim_hub_fault
+from edgekit_sim.iothub import HubHandle, faults, start_hub
 from edgekit_sim.iothub.handle import python_path
 
 
@@ -66,6 +66,28 @@ def test_a_look_at_a_hub(
         assert (code, "DeviceNotOnline" in err, err.count("\n")) == (1, True, 1)
 
 
+def test_faults_begin_and_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with start_hub(tmp_path / ".hub") as hub:
+        arguments = ("fault", "drop", "--device", "d1", "--share", "0.5", "--seed", "7")
+        assert shown(capsys, *arguments) == (0, "", "In force: drop.\n")
+        shown(capsys, "fault", "delay", "--milliseconds", "20", "--seconds", "600")
+        _, out, _ = shown(capsys, "fault", "--json")
+        drop, delay = json.loads(out)["faults"]
+        assert (drop["devices"], drop["share"], drop["seed"]) == (["d1"], 0.5, 7)
+        assert delay["milliseconds"] == 20
+        assert "drop" in shown(capsys, "fault")[1]
+        shown(capsys, "fault", "heal", "--of", "drop")
+        assert [one["fault"] for one in hub.request("GET", "/edgekit/faults")] == ["delay"]
+        assert shown(capsys, "fault", "heal") == (0, "", "All is well again.\n")
+
+
+def test_the_command_knows_every_kind_of_fault() -> None:
+    assert {*sim_hub_fault.KINDS, sim_hub_fault.HEAL} == set(faults.KINDS)
+
+
 def send(hub: HubHandle, device_id: str, body: str) -> None:
     from azure.iot.device import IoTHubDeviceClient
 
@@ -84,6 +106,10 @@ def send(hub: HubHandle, device_id: str, body: str) -> None:
         (("twin", "d1", "--tags", "{"), 2, "not JSON"),
         (("device", "create", "d1", "--tag", "x"), 2, "KEY=VALUE"),
         (("--bind", "192.0.2.1"), 1, "--bind"),
+        (("fault", "fire"), 2, "partition"),
+        (("fault", "heal", "--share", "0.5"), 2, "kind of fault"),
+        (("fault", "drop", "--of", "drop"), 2, "heal"),
+        (("fault", "drop", "--share", "2"), 2, "0<=x<=1"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

@@ -105,19 +105,19 @@ def test_an_asynchronous_consumer(iothub: HubHandle, connect: Any) -> None:
 
     async def run() -> list[str]:
         found: list[str] = []
-        client = AsyncConsumerClient.from_connection_string(
+        aio = AsyncConsumerClient.from_connection_string(
             iothub.eventhub_connection_string, "$Default", connection_verify=iothub.ca_file
         )
 
         async def note(_context: Any, event: Any) -> None:
             found.append(event.body_as_str())
 
-        task = asyncio.ensure_future(client.receive(note, starting_position="-1"))
+        task = asyncio.ensure_future(aio.receive(note, starting_position="-1"))
         for _ in range(200):
             if "for aio" in found:
                 break
             await asyncio.sleep(0.05)
-        await client.close()
+        await aio.close()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return found

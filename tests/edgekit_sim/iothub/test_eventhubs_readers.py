@@ -5,7 +5,7 @@ import datetime
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,11 +296,11 @@ def test_an_asynchronous_reader_with_a_wrong_key(iothub: HubHandle) -> None:
     text = text.replace(fields_of(iothub)["SharedAccessKey"], tokens.new_key())
 
     async def run() -> None:
-        client = AsyncConsumerClient.from_connection_string(
+        aio = AsyncConsumerClient.from_connection_string(
             text, "$Default", retry_total=0, connection_verify=iothub.ca_file
         )
-        async with client:
-            await client.get_partition_ids()
+        async with aio:
+            await aio.get_partition_ids()
 
     with pytest.raises(EventHubError, match="signature"):
         asyncio.run(run())
@@ -308,7 +308,7 @@ def test_an_asynchronous_reader_with_a_wrong_key(iothub: HubHandle) -> None:
 
 def test_an_asynchronous_reader_of_one_partition(iothub: HubHandle, stream: Stream) -> None:
     async def run() -> list[str]:
-        client = AsyncConsumerClient.from_connection_string(
+        aio = AsyncConsumerClient.from_connection_string(
             iothub.eventhub_connection_string, "$Default", connection_verify=iothub.ca_file
         )
         found: list[str] = []
@@ -319,9 +319,9 @@ def test_an_asynchronous_reader_of_one_partition(iothub: HubHandle, stream: Stre
             if len(found) == 3:
                 enough.set()
 
-        async with client:
-            assert await client.get_partition_ids() == ["0", "1", "2", "3"]
-            work = client.receive(
+        async with aio:
+            assert await aio.get_partition_ids() == ["0", "1", "2", "3"]
+            work = aio.receive(
                 note,
                 partition_id=stream.partition,
                 starting_position=str(stream.events[2]["offset"]),
@@ -335,12 +335,56 @@ def test_an_asynchronous_reader_of_one_partition(iothub: HubHandle, stream: Stre
     assert asyncio.run(run()) == ["3", "4", "5"]
 
 
-def test_nobody_sends_to_the_endpoint(iothub: HubHandle) -> None:
-    client = EventHubProducerClient.from_connection_string(
+def test_what_an_asynchronous_reader_asks(iothub: HubHandle, stream: Stream) -> None:
+    async def run() -> tuple[Any, Any, list[str]]:
+        aio = AsyncConsumerClient.from_connection_string(
+            iothub.eventhub_connection_string, "$Default", connection_verify=iothub.ca_file
+        )
+        found: list[str] = []
+        enough = asyncio.Event()
+
+        async def note(_context: Any, events: list[Any]) -> None:
+            found.extend(event.body_as_str() for event in events)
+            if len(found) >= 6:
+                enough.set()
+
+        async with aio:
+            entity = await aio.get_eventhub_properties()
+            partition = await aio.get_partition_properties(stream.partition)
+            first = str(stream.events[0]["offset"] - 1)
+            work = aio.receive_batch(
+                note, partition_id=stream.partition, starting_position=first, max_wait_time=1
+            )
+            task = asyncio.ensure_future(work)
+            await asyncio.wait_for(enough.wait(), SECONDS)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        return entity, partition, found
+
+    entity, partition, found = asyncio.run(run())
+    assert entity["partition_ids"] == ["0", "1", "2", "3"]
+    assert partition["last_enqueued_offset"] >= str(stream.events[-1]["offset"])
+    assert found[:6] == ["0", "1", "2", "3", "4", "5"]
+
+
+@pytest.fixture
+def producer(iothub: HubHandle) -> Iterator[EventHubProducerClient]:
+    producer = EventHubProducerClient.from_connection_string(
         iothub.eventhub_connection_string, retry_total=0, connection_verify=iothub.ca_file
     )
-    with client, pytest.raises(EventHubError, match="could not be found"):
-        client.send_batch(client.create_batch())
+    yield producer
+    producer.close()
+
+
+def test_nobody_sends_to_the_endpoint(producer: EventHubProducerClient) -> None:
+    with pytest.raises(EventHubError, match="could not be found"):
+        producer.send_batch(producer.create_batch())
+
+
+def test_what_a_producer_may_ask_all_the_same(producer: EventHubProducerClient) -> None:
+    partitions = producer.get_partition_ids()
+    assert producer.get_eventhub_properties()["partition_ids"] == partitions
+    assert [producer.get_partition_properties(one)["id"] for one in partitions] == partitions
 
 
 def test_modules_are_named(iothub: HubHandle, connect: Any) -> None:

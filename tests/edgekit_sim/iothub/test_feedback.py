@@ -2,18 +2,17 @@
 
 import json
 import queue
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import uamqp
-from azure.core.credentials import AccessToken
 from azure.iot.hub import IoTHubRegistryManager
 
 from edgekit_sim.iothub import tokens
 from edgekit_sim.iothub.handle import HubHandle
 from tests.edgekit_sim.iothub.amqp_client import AmqpClient, token
+from tests.edgekit_sim.iothub.receiver import FEEDBACK, Receiver
 
 SECONDS = 20.0
 
@@ -21,55 +20,9 @@ SECONDS = 20.0
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-def auth(hub: HubHandle) -> Any:
-    """A token as azure-iot-hub makes it."""
-    fields = dict(part.split("=", 1) for part in hub.service_connection_string.split(";"))
-    host = fields["HostName"]
-
-    def get_token() -> Any:
-        expiry = int(time.time()) + 600
-        name = fields["SharedAccessKeyName"]
-        text = tokens.sign(host, fields["SharedAccessKey"], expiry, name)
-        return AccessToken(text, expiry)
-
-    made = uamqp.authentication.JWTTokenAuth(
-        audience=f"https://{host}",
-        uri=f"https://{host}",
-        get_token=get_token,
-        token_type=b"servicebus.windows.net:sastoken",
-    )
-    made.update_token()
-    return made
-
-
-class Receiver:
-    """Receives the feedback that waits; one client at a time, or they would share it."""
-
-    def __init__(self, hub: HubHandle) -> None:
-        self._hub = hub
-        self._client: Any = None
-
-    def __call__(self) -> list[Any]:
-        self.close()
-        host = self._hub.service_connection_string.split(";")[0].removeprefix("HostName=")
-        source = f"amqps://{host}/messages/serviceBound/feedback"
-        self._client = uamqp.ReceiveClient(
-            source, auth=auth(self._hub), prefetch=1, auto_complete=False
-        )
-        end = time.monotonic() + SECONDS
-        found: list[Any] = []
-        while not found and time.monotonic() < end:
-            found = self._client.receive_message_batch(max_batch_size=1, timeout=500)
-        return found
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
-
 @pytest.fixture
 def receive(iothub: HubHandle) -> Iterator[Receiver]:
-    receiver = Receiver(iothub)
+    receiver = Receiver(iothub, FEEDBACK)
     yield receiver
     receiver.close()
 
@@ -119,6 +72,15 @@ def test_feedback_of_a_receiver_that_vanishes_comes_again(
         assert b"m-3" in client.message().body
     (message,) = receive()
     assert records(message)[0]["originalMessageId"] == "m-3"
+    message.accept()
+
+
+def test_feedback_outlives_kill_minus_nine(iothub: HubHandle, receive: Receiver) -> None:
+    refused(iothub, "fb-4", "m-4")
+    iothub.kill()
+    iothub.start()
+    (message,) = receive()
+    assert records(message)[0]["originalMessageId"] == "m-4"
     message.accept()
 
 

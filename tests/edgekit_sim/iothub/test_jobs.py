@@ -1,9 +1,9 @@
 """Jobs through the unmodified azure-iot-hub; import and export against a blob service."""
 
-import http.server
+import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from azure.iot.device import MethodResponse
 from azure.iot.hub import IoTHubJobManager
 from azure.iot.hub.models import CloudToDeviceMethod, JobProperties, JobRequest, Twin
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from edgekit_sim.iothub.handle import HubHandle
 
@@ -84,42 +85,22 @@ def test_a_scheduled_job_is_cancelled(jobs: Any) -> None:
     assert name in {job["jobId"] for job in found}
 
 
-class Blobs(http.server.BaseHTTPRequestHandler):
-    """As much of a blob service as a SAS URI opens: put and get of a blob."""
-
-    kept: dict[str, bytes]
-
-    def do_PUT(self) -> None:
-        size = int(self.headers["Content-Length"])
-        self.kept[self.path.partition("?")[0]] = self.rfile.read(size)
-        self.send_response(201)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        body = self.kept.get(self.path.partition("?")[0])
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-        self.wfile.write(body or b"")
-
-    def log_message(self, *_arguments: Any) -> None:
-        """Say nothing."""
+def with_signature(container: Any) -> str:
+    """The container's URI as the SDK's users make it for the job manager."""
+    account = container.credential
+    signature = generate_container_sas(
+        account.account_name,
+        container.container_name,
+        account_key=account.account_key,
+        permission=ContainerSasPermissions(read=True, write=True, delete=True, list=True),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
+    return f"{container.url}?{signature}"
 
 
-@pytest.fixture
-def blobs() -> Iterator[str]:
-    handler = type("Handler", (Blobs,), {"kept": {}})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/container?sig=x"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_export_and_import(registry: Any, jobs: Any, blobs: str) -> None:
+@pytest.mark.needs("azurite")
+def test_export_and_import(registry: Any, jobs: Any, container: Any) -> None:
+    blobs = with_signature(container)
     registry.create_device_with_sas("moved", None, None, "enabled", iot_edge=True)
     registry.update_twin("moved", Twin(tags={"site": "a"}))
     key = registry.get_device("moved").authentication.symmetric_key.primary_key
@@ -127,6 +108,9 @@ def test_export_and_import(registry: Any, jobs: Any, blobs: str) -> None:
         JobProperties(type="export", output_blob_container_uri=blobs)
     )
     assert finished(lambda: jobs.get_import_export_job(made.job_id)).status == "completed"
+    entries = container.download_blob("devices.txt").readall().splitlines()
+    (entry,) = (e for e in map(json.loads, entries) if e["id"] == "moved" and "moduleId" not in e)
+    assert entry["authentication"]["symmetricKey"]["primaryKey"] == key
     registry.delete_device("moved")
     made = jobs.create_import_export_job(
         JobProperties(type="import", input_blob_container_uri=blobs)
@@ -137,6 +121,39 @@ def test_export_and_import(registry: Any, jobs: Any, blobs: str) -> None:
     assert again.authentication.symmetric_key.primary_key == key
     assert again.capabilities.iot_edge
     assert registry.get_twin("moved").tags == {"site": "a"}
+
+
+@pytest.mark.needs("azurite")
+def test_an_export_without_keys(registry: Any, jobs: Any, container: Any) -> None:
+    registry.create_device_with_sas("secret", None, None, "enabled")
+    properties = JobProperties(
+        type="export",
+        output_blob_container_uri=with_signature(container),
+        exclude_keys_in_export=True,
+    )
+    made = jobs.create_import_export_job(properties)
+    assert finished(lambda: jobs.get_import_export_job(made.job_id)).status == "completed"
+    entries = container.download_blob("devices.txt").readall().splitlines()
+    keys = {e["authentication"]["symmetricKey"]["primaryKey"] for e in map(json.loads, entries)}
+    assert keys == {None}
+
+
+@pytest.mark.needs("azurite")
+def test_an_import_that_deletes_and_one_of_lines_that_are_wrong(
+    registry: Any, jobs: Any, container: Any
+) -> None:
+    registry.create_device_with_sas("leaving", None, None, "enabled")
+    lines = [{"id": "leaving", "importMode": "delete"}, {"id": "new", "importMode": "create"}]
+    container.upload_blob("devices.txt", "\n".join(map(json.dumps, lines)))
+    properties = JobProperties(type="import", input_blob_container_uri=with_signature(container))
+    made = jobs.create_import_export_job(properties)
+    assert finished(lambda: jobs.get_import_export_job(made.job_id)).status == "completed"
+    ids = {device.device_id for device in registry.get_devices()}
+    assert ("leaving" in ids, "new" in ids) == (False, True)
+    container.upload_blob("devices.txt", "no json", overwrite=True)
+    made = jobs.create_import_export_job(properties)
+    job = finished(lambda: jobs.get_import_export_job(made.job_id))
+    assert (job.status, job.failure_reason != "") == ("failed", True)
 
 
 def test_an_export_to_nowhere_fails_with_its_reason(jobs: Any) -> None:

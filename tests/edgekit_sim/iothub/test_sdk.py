@@ -245,6 +245,7 @@ def test_feedback_over_http_and_jobs(iothub: HubHandle, connect: Any, registry: 
     raw = protocol.receive_feedback_notification(raw=True).response
     assert raw.json()[0]["deviceId"] == "runtime"
     runtime.complete_feedback_notification(raw.headers["ETag"].strip('"'))
+    assert runtime.receive_feedback_notification() is None  # no more; else it tells no lock
     jobs = IoTHubJobManager.from_connection_string(iothub.service_connection_string)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # a blob service that never answers
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}/c?s"

@@ -1,11 +1,8 @@
 """What each ONNX operator becomes; one function an operator or a family of them."""
 
 from collections.abc import Callable
-from typing import Any
 
-from onnx import numpy_helper
-
-from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import Builder, Node
 from edgekit_fpga.compiler.operators.borders import dequantize_linear, quantize_linear
 from edgekit_fpga.compiler.operators.elementwise import qlinear_add, qlinear_mul, qlinear_table
 from edgekit_fpga.compiler.operators.floats import FLOAT_OPERATORS
@@ -24,16 +21,7 @@ from edgekit_fpga.compiler.tables import ELEMENTWISE
 Handler = Callable[[Builder, Node], None]
 
 
-def constant(b: Builder, node: Node) -> None:
-    """A Constant node."""
-    value: Any = node.attributes.get("value")
-    if value is None:
-        raise Unsupported("a constant that is no tensor")
-    b.constants[node.outputs[0]] = numpy_helper.to_array(value)
-
-
 OPERATORS: dict[str, Handler] = {
-    "Constant": constant,
     "QuantizeLinear": quantize_linear,
     "DequantizeLinear": dequantize_linear,
     "QLinearConv": qlinear_conv,
@@ -53,7 +41,7 @@ OPERATORS: dict[str, Handler] = {
     "Slice": slice_,
     "Split": split,
     "Transpose": transpose,
-    **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity"), reshape),
+    **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"), reshape),
     **dict.fromkeys(FLOAT_OPERATORS, postpone),
     **dict.fromkeys(ELEMENTWISE, postpone),
     "Softmax": postpone,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgekit_fpga.arithmetic import Float32, Int8, Int64
+from edgekit_fpga.arithmetic import Float32, Int64
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
 from edgekit_fpga.compiler.operators.elementwise import (
@@ -21,6 +21,9 @@ from edgekit_fpga.compiler.operators.linear import (
 )
 from edgekit_fpga.compiler.operators.pooling import average, average_all
 from edgekit_fpga.compiler.tables import ELEMENTWISE, evaluate
+
+# ONNX Runtime takes the integers of a bias whose scale is about that of its accumulator
+BIAS_SCALE_TOLERANCE = 0.01
 
 
 def lower(b: Builder, node: Node, made: str, outgoing: ir.Quantization) -> None:
@@ -120,7 +123,7 @@ def _float_gemm(
 
 def _float_weights(
     b: Builder, node: Node, outgoing: ir.Quantization, axis: int
-) -> tuple[str, Int8, Int64, Float32]:
+) -> tuple[str, ir.Weights, Int64, Float32]:
     """Source, weights, bias in accumulator units, and multipliers of a QDQ Conv or Gemm."""
     held = b.source(node.inputs[0])
     if node.inputs[1] not in b.weights:
@@ -131,13 +134,26 @@ def _float_weights(
     incoming = b.tensors[held].quantization
     bias: Int64 = np.zeros(channels, np.int64)
     if len(node.inputs) > 2 and node.inputs[2]:
-        name = node.inputs[2]
-        if name in b.weights:
-            bias = b.weights[name][0].astype(np.int64)
-        else:
-            unit = np.float32(incoming.scale) * scale.astype(np.float32)
-            bias = np.rint(b.constant(name, "bias") / unit).astype(np.int64)
+        bias = _accumulator_bias(b, node.inputs[2], np.float32(incoming.scale) * scale)
     return held, centred, bias, multipliers(incoming, scale, outgoing, channels)
+
+
+def _accumulator_bias(b: Builder, name: str, unit: Float32) -> Int64:
+    """A bias in units of the accumulator: input scale times weight scale.
+
+    A quantized bias has that scale, to some rounding, and its integers are taken; with another
+    scale ONNX Runtime computes the layer in float32. A float bias is quantized.
+    """
+    if name in b.weights:
+        stored, scale, zero, _ = b.weights[name]
+        if zero.any() or not np.allclose(scale, unit, rtol=BIAS_SCALE_TOLERANCE, atol=0):
+            raise Unsupported("the scale of its bias is not that of its input times its weights")
+        return stored.astype(np.int64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scaled = np.rint(b.constant(name, "bias") / unit)
+    if not (np.abs(scaled) < 1 << 31).all():
+        raise Unsupported("its bias is not finite, or does not fit int32")
+    return scaled.astype(np.int64)
 
 
 def _float_add(

@@ -1,10 +1,12 @@
 """Convolutions and dense layers."""
 
+import math
+
 import numpy as np
 
-from edgekit_fpga.arithmetic import Float32, Int8
+from edgekit_fpga.arithmetic import Float32
 from edgekit_fpga.compiler import ir
-from edgekit_fpga.compiler.builder import Array, Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import MOST_ELEMENTS, Array, Builder, Node, Unsupported
 
 
 def qlinear_conv(b: Builder, node: Node) -> None:
@@ -46,15 +48,17 @@ def qlinear_matmul(b: Builder, node: Node) -> None:
     dense(b, node, b.entry(x, incoming), node.outputs[0], matrix, bias, multiplier, outgoing)
 
 
-def centred_weights(weights: Array, zero_point: Array, axis: int) -> Int8:
-    """Weights minus their zero point, which must fit int8."""
+def centred_weights(weights: Array, zero_point: Array, axis: int) -> ir.Weights:
+    """Weights minus their zero point: int8 where that fits, else int16."""
     zero = zero_point.astype(np.int16).reshape(-1)
+    if weights.dtype not in (np.int8, np.uint8):
+        raise Unsupported(f"its weights are {weights.dtype}, not int8 or uint8")
     spread = [1] * weights.ndim
     if zero.size > 1:
         spread[axis] = zero.size
     centred = weights.astype(np.int16) - zero.reshape(spread)
     if centred.size and (centred.min() < -128 or centred.max() > 127):
-        raise Unsupported("weights minus their zero point do not fit int8")
+        return centred
     return centred.astype(np.int8)
 
 
@@ -67,6 +71,8 @@ def multipliers(
         raise Unsupported("a weight scale is not a positive number")
     product = (incoming.scale * scale).astype(np.float32)
     multiplier = (product / outgoing.scale).astype(np.float32)
+    if not np.isfinite(multiplier).all():
+        raise Unsupported("its scales differ by more than float32 holds")
     return np.broadcast_to(multiplier, (channels,)).astype(np.float32)
 
 
@@ -75,7 +81,7 @@ def dense(
     node: Node,
     source: str,
     made: str,
-    matrix: Int8,
+    matrix: ir.Weights,
     bias: Array,
     multiplier: Float32,
     outgoing: ir.Quantization,
@@ -97,7 +103,7 @@ def convolution(
     node: Node,
     source: str,
     made: str,
-    weights: Int8,
+    weights: ir.Weights,
     bias: Array,
     multiplier: Float32,
     outgoing: ir.Quantization,
@@ -126,7 +132,7 @@ def conv_layer(
     source: str,
     made: str,
     shape: tuple[int, ...],
-    weights: Int8,
+    weights: ir.Weights,
     bias: Array,
     multiplier: Float32,
     outgoing: ir.Quantization,
@@ -134,7 +140,7 @@ def conv_layer(
     groups: int,
     clamp: tuple[int, int],
     *,
-    counted: bool = True,
+    products: int | None = None,
 ) -> None:
     """Enter a convolution and the tensor it makes."""
     b.add_tensor(made, shape, outgoing)
@@ -149,7 +155,7 @@ def conv_layer(
             requant=requant,
             window=window,
             groups=groups,
-            counted=counted,
+            products=weights.size if products is None else products,
         )
     )
 
@@ -161,10 +167,14 @@ def spatial(
     rank = len(kernel)
     a = node.attributes
     strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
-    begin, end = (
-        list(a.get("pads", [0] * 2 * rank))[:rank],
-        list(a.get("pads", [0] * 2 * rank))[rank:],
-    )
+    pads = list(a.get("pads", [0] * 2 * rank))
+    begin, end = pads[:rank], pads[rank:]
+    if not all(len(each) == rank for each in (size, strides, dilations, begin, end)):
+        raise Unsupported(f"attributes for another number of dimensions than {rank}")
+    if min((*kernel, *strides, *dilations)) < 1 or min(pads) < 0:
+        raise Unsupported(f"a window of {list(kernel)}, strides {strides}, pads {pads}")
+    if math.prod(kernel) > MOST_ELEMENTS:
+        raise Unsupported(f"a window of {list(kernel)}")
     auto = a.get("auto_pad", b"NOTSET").decode()
     out = []
     for axis in range(rank):

@@ -1,11 +1,12 @@
 """Operators that move elements: Pad, Resize, Slice, Split."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from edgekit_fpga.compiler import ir
-from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
+from edgekit_fpga.compiler.builder import MOST_ELEMENTS, Builder, Node, Unsupported
 
 Shape = tuple[int, ...]
 
@@ -67,6 +68,8 @@ def resize(b: Builder, node: Node) -> None:
         made = tuple(int(np.floor(s * f)) for s, f in zip(shape, factors, strict=True))
     else:
         raise Unsupported("its sizes are not constants")
+    if not 0 < math.prod(made) <= MOST_ELEMENTS:
+        raise Unsupported(f"a tensor of {' x '.join(map(str, made))} elements")
     picks = [_nearest(node, s, m, f) for s, m, f in zip(shape, made, factors, strict=True)]
     if picks[0] != list(range(shape[0])):
         raise Unsupported("it resizes the channels")

@@ -1,8 +1,7 @@
 """Operators that only rename elements, or reorder them: Flatten, Reshape, Squeeze, Transpose."""
 
+import math
 from typing import Any
-
-import numpy as np
 
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.builder import Builder, Node, Unsupported
@@ -24,6 +23,9 @@ def reshape(b: Builder, node: Node) -> None:
     held = b.real.get(name, name)
     if held in b.permuted:
         held, order = b.permuted[held]
+    if b.held(held) in b.late:
+        b.reorder_late(node, held, b.quantized_name(node), shape, {"shape": list(shape)})
+        return
     held = b.source(held)
     tensor = b.tensors[held]
     view = b.quantized_name(node)
@@ -33,13 +35,16 @@ def reshape(b: Builder, node: Node) -> None:
         b.add_tensor(view, shape, tensor.quantization)
         b.layers.append(ir.Flatten(node.name, held, view, order=order))
     elif not _before(b, name, held, "Reshape", view, shape, {"shape": list(shape)}):
-        b.postpone_quantized(node, held, view, shape, {"shape": list(shape)})
+        b.reorder_late(node, held, view, shape, {"shape": list(shape)})
     b.shapes[made] = shape
 
 
 def transpose(b: Builder, node: Node) -> None:
     """Transpose that is only a layout: of a vector, before a Flatten, or at either end."""
     name, made = node.inputs[0], node.outputs[0]
+    if name in b.weights:
+        _transpose_weights(b, node)
+        return
     if name not in b.shapes:
         raise Unsupported(f"its input {name} comes from nowhere")
     rank = len(b.shapes[name]) + 1
@@ -49,6 +54,9 @@ def transpose(b: Builder, node: Node) -> None:
     shape = tuple(b.shapes[name][axis - 1] for axis in order[1:])
     attributes = {"perm": order}
     if _on_cpu(b, node, "Transpose", shape, attributes):
+        return
+    if b.held(name) in b.late:
+        _transpose_again(b, node, b.real.get(name, name), shape, order)
         return
     held = b.source(name)
     view = b.quantized_name(node)
@@ -64,7 +72,31 @@ def transpose(b: Builder, node: Node) -> None:
         full = (*moves, *range(len(moves), 3))
         b.permuted[view] = (held, (full[0], full[1], full[2]))
         # by the name it is read by: the tensor behind it may have another ONNX shape
-        b.postpone_quantized(node, b.real.get(name, name), view, shape, attributes)
+        b.reorder_late(node, b.real.get(name, name), view, shape, attributes)
+
+
+def _transpose_again(b: Builder, node: Node, name: str, shape: Shape, order: list[int]) -> None:
+    """Two that cancel leave the tensor as it lies in memory; others wait for the CPU."""
+    view = b.quantized_name(node)
+    if name in b.permuted:
+        held, first = b.permuted[name]
+        moves = [axis - 1 for axis in order[1:]]
+        moves += range(len(moves), 3)
+        both = first[moves[0]], first[moves[1]], first[moves[2]]
+        if both == (0, 1, 2):
+            b.make_alias(view, held, shape)
+            return
+        b.permuted[view] = held, both
+    b.reorder_late(node, name, view, shape, {"perm": order})
+
+
+def _transpose_weights(b: Builder, node: Node) -> None:
+    """Quantized weights, turned before a layer takes them."""
+    stored, scale, zero, axis = b.weights[node.inputs[0]]
+    order = [int(i) for i in node.attributes.get("perm", range(stored.ndim)[::-1])]
+    turned = stored.transpose(order), scale, zero, order.index(axis % stored.ndim)
+    b.weights[node.outputs[0]] = turned
+    b.constants[node.outputs[0]] = b.constants[node.inputs[0]].transpose(order)
 
 
 def _on_cpu(
@@ -102,12 +134,12 @@ def _before(
 
 
 def _new_shape(b: Builder, node: Node, shape: Shape) -> Shape:
-    if node.operator == "Identity":
+    if node.operator in ("Identity", "Dropout"):
         return shape
     if node.operator == "Flatten":
-        if node.attributes.get("axis", 1) != 1:
+        if int(node.attributes.get("axis", 1)) % (len(shape) + 1) != 1:
             raise Unsupported("it flattens the batch")
-        return (int(np.prod(shape)),)
+        return (math.prod(shape),)
     if node.operator == "Reshape":
         return _reshaped(node, [int(size) for size in b.constant(node.inputs[1], "shape")], shape)
     axes: Any = node.attributes.get("axes")
@@ -141,8 +173,8 @@ def _reshaped(node: Node, wanted: list[int], shape: Shape) -> Shape:
         raise Unsupported(f"it reshapes the batch: {wanted}")
     rest = sizes[1:]
     if -1 in rest:
-        known = -int(np.prod(rest))
-        rest[rest.index(-1)] = int(np.prod(shape)) // max(known, 1)
-    if np.prod(rest) != np.prod(shape):
+        known = -math.prod(rest)
+        rest[rest.index(-1)] = math.prod(shape) // max(known, 1)
+    if math.prod(rest) != math.prod(shape):
         raise Unsupported(f"it reshapes the batch: {wanted}")
     return tuple(rest)

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from edgekit_sim.amqp.composites import Outcome, Rejected, error_of
 from edgekit_sim.amqp.endpoint import Endpoint
@@ -19,11 +20,8 @@ from edgekit_sim.amqp.events import (
 from edgekit_sim.amqp.links import IncomingLink, Link, OutgoingLink
 from edgekit_sim.amqp.message import Message, read_message
 from edgekit_sim.amqp.sasl import PLAIN, Credentials
-from edgekit_sim.iothub.access import SERVICE_CONNECT
+from edgekit_sim.iothub.access import SERVICE_CONNECT, Gatekeeper
 from edgekit_sim.iothub.amqp.claims import Claim, Claims
-
-if TYPE_CHECKING:
-    from edgekit_sim.iothub.amqp.nodes import Nodes
 
 logger = logging.getLogger(__name__)
 
@@ -61,17 +59,24 @@ class Client:
     """Serves one client.
 
     Args:
-        nodes: the hub's addresses.
+        gatekeeper: knows the policies.
+        find: gives the node that a link is to; an AmqpError refuses it.
         endpoint: the client's connection.
 
     Attributes:
         claims: what it has proved it may do.
     """
 
-    def __init__(self, nodes: "Nodes", endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        find: "Callable[[Client, Link], Any]",
+        endpoint: Endpoint,
+    ) -> None:
         self.claims = Claims()
         self.endpoint = endpoint
-        self._nodes = nodes
+        self._gatekeeper = gatekeeper
+        self._find = find
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +85,7 @@ class Client:
         """Let a client in: with PLAIN by the name and key of a policy, else to show a token."""
         if credentials.mechanism != PLAIN:
             return True
-        policy = self._nodes.hub.gatekeeper.by_key(credentials.name, credentials.password)
+        policy = self._gatekeeper.by_key(credentials.name, credentials.password)
         if policy is None:
             return False
         self.claims.add(Claim("", policy.rights, float("inf")))
@@ -109,7 +114,7 @@ class Client:
 
     def _attach(self, link: Link) -> None:
         try:
-            node = self._nodes.find(self, link)
+            node = self._find(self, link)
             link.state = node
             if isinstance(link, OutgoingLink):
                 node.attached(link)

@@ -6,10 +6,10 @@ from urllib.parse import unquote
 
 from edgekit_sim.amqp.errors import AmqpError
 from edgekit_sim.amqp.links import IncomingLink
-from edgekit_sim.amqp.message import Message, Value
+from edgekit_sim.amqp.message import Message, Value, text_of
 from edgekit_sim.iothub.amqp.event_messages import STANDARD
-from edgekit_sim.iothub.amqp.exchange import text_of
 from edgekit_sim.iothub.errors import HubFault
+from edgekit_sim.iothub.faults import THROTTLE, THROTTLED
 
 if TYPE_CHECKING:
     from edgekit_sim.iothub.hub import Hub
@@ -19,6 +19,7 @@ CONDITIONS = {
     403: "amqp:resource-limit-exceeded",
     404: "amqp:not-found",
     413: "amqp:link:message-size-exceeded",
+    429: "com.microsoft:device-container-throttled",
     503: "com.microsoft:server-busy",
 }
 _TO = re.compile(r"/?devices/([^/]+)/messages/devicebound", re.IGNORECASE)
@@ -55,6 +56,9 @@ class CommandSink:
         system["$.to"] = to
         own = {key: text_of(value) for key, value in message.application.items()}
         try:
+            self._hub.quotas.count_command(len(_body(message)))
+            if self._hub.faults.active and self._hub.faults.strikes(THROTTLE, unquote(match[1])):
+                raise HubFault(429, "ThrottlingException", THROTTLED)
             self._hub.store.refuse_when_full()
             self._hub.commands.put(unquote(match[1]), _body(message), system, own, _expiry(message))
             await self._hub.store.settled()

@@ -2,22 +2,18 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit_sim.amqp.composites import Outcome
 from edgekit_sim.amqp.errors import AmqpError
 from edgekit_sim.amqp.links import IncomingLink, OutgoingLink
-from edgekit_sim.amqp.message import Message, Value, write_message
+from edgekit_sim.amqp.message import Message, Value, text_of, write_message
 from edgekit_sim.amqp.types import Array, Int, Timestamp
 from edgekit_sim.iothub import tokens
-from edgekit_sim.iothub.access import SERVICE_CONNECT
-from edgekit_sim.iothub.amqp.claims import Claim
+from edgekit_sim.iothub.access import SERVICE_CONNECT, Gatekeeper
+from edgekit_sim.iothub.amqp.claims import Claim, Claims
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import PARTITIONS, EventLog
-
-if TYPE_CHECKING:
-    from edgekit_sim.iothub.amqp.client import Client
-    from edgekit_sim.iothub.amqp.nodes import Nodes
 
 CBS, MANAGEMENT = "$cbs", "$management"
 WAITING_LIMIT = 100  # responses that nobody has taken
@@ -73,44 +69,52 @@ class Exchange:
         self._links.remove(link)
 
 
-def token_answer(nodes: "Nodes", client: "Client") -> Answer:
-    """What answers the requests of a client to `$cbs`."""
+def token_answer(gatekeeper: Gatekeeper, claims: Claims) -> Answer:
+    """What answers requests to `$cbs`; what a token proves is added to the client's claims."""
 
     def answer(request: Message) -> Message:
         if text_of(request.application.get("operation")) != "put-token":
             return _status(400, "the only operation is put-token")
         text = text_of(request.body.value if isinstance(request.body, Value) else request.body)
         try:
-            nodes.hub.gatekeeper.service(text, SERVICE_CONNECT)
+            gatekeeper.service(text, SERVICE_CONNECT)
         except HubFault as fault:
             return _status(401, str(fault))
         token = tokens.parse(text)
         assert token is not None
         _, _, path = re.sub("^[a-z]+://", "", token.resource).partition("/")
-        rights = nodes.hub.gatekeeper.policies[token.policy or ""].rights
-        client.claims.add(Claim(path.lower().strip("/"), rights, float(token.expiry)))
+        rights = gatekeeper.policies[token.policy or ""].rights
+        claims.add(Claim(path.lower().strip("/"), rights, float(token.expiry)))
         return _status(200, "OK")
 
     return answer
 
 
-def management_answer(nodes: "Nodes") -> Answer:
-    """What answers requests to `$management`: READ of the event hub and its partitions."""
+def management_answer(
+    gatekeeper: Gatekeeper, events_of: Callable[[str], EventLog | None], started: float
+) -> Answer:
+    """What answers requests to `$management`: READ of an event hub and its partitions.
+
+    Args:
+        gatekeeper: checks tokens.
+        events_of: the events of an event hub by its name; None when there is none.
+        started: when the hub was, seconds since 1970 (UTC).
+    """
 
     def answer(request: Message) -> Message:
         asked = {key: text_of(value) for key, value in request.application.items()}
         try:
-            nodes.hub.gatekeeper.service(asked.get("security_token"), SERVICE_CONNECT)
+            gatekeeper.service(asked.get("security_token"), SERVICE_CONNECT)
         except HubFault as fault:
             return _status(401, str(fault))
         if asked.get("operation") != "READ":
             return _status(400, "the only operation is READ")
         name = asked.get("name", "")
-        events = nodes.events(name)
+        events = events_of(name)
         if events is None:
             return _status(404, f"there is no event hub {name[:60]!r}")
         if asked.get("type") == EVENT_HUB:
-            return _status(200, "OK", _event_hub(name, nodes.hub.started))
+            return _status(200, "OK", _event_hub(name, started))
         if asked.get("type") == PARTITION:
             partition = asked.get("partition", "")
             if partition not in map(str, range(PARTITIONS)):
@@ -153,12 +157,3 @@ def _status(code: int, description: str, body: Any = None) -> Message:
         "statusDescription": description,
     }
     return Message(body=Value(body), application=application)
-
-
-def text_of(value: Any) -> str:
-    """A property as text; "" for what is neither text nor bytes nor number."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, str):
-        return str(value)
-    return "" if value is None or isinstance(value, list | dict) else str(value)

@@ -17,7 +17,7 @@ from edgekit_sim.iothub.amqp.exchange import (
     token_answer,
 )
 from edgekit_sim.iothub.amqp.groups import ConsumerGroups
-from edgekit_sim.iothub.amqp.notifications import FEEDBACK_TYPE, Notice, NoticeReceiver, Queue
+from edgekit_sim.iothub.amqp.notifications import FEEDBACK_TYPE, FILE_TYPE, NoticeReceiver, Queue
 from edgekit_sim.iothub.amqp.receivers import EventReceiver, Place, Readers
 from edgekit_sim.iothub.events import PARTITIONS, EventLog
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 COMMANDS = "messages/devicebound"
 FEEDBACK = "messages/servicebound/feedback"
+FILES = "messages/servicebound/filenotifications"
 _EVENTS = re.compile(r"([^/]+)/ConsumerGroups/([^/]+)/Partitions/([^/]+)", re.IGNORECASE)
 
 
@@ -45,24 +46,19 @@ class Nodes:
         self.groups = ConsumerGroups(hub.store)
         self.clients: set[Endpoint] = set()
         self._readers = Readers()
-        self._feedback = self._feedback_queue()
+        self._notices = {
+            FEEDBACK: Queue(FEEDBACK_TYPE, hub.commands.feedback, as_list=True),
+            FILES: Queue(FILE_TYPE, hub.uploads.notices, as_list=False),
+        }
         hub.store.on_commit.append(self._readers.pump)
-        hub.commands.on_feedback.append(self._feedback.pump)
-
-    def _feedback_queue(self) -> Queue:
-        commands = self.hub.commands
-
-        def receive() -> Notice | None:
-            batch = commands.receive_feedback()
-            return Notice(batch.lock, batch.records) if batch is not None else None
-
-        return Queue(FEEDBACK_TYPE, receive, commands.complete_feedback, commands.abandon_feedback)
 
     def connection(self) -> Endpoint:
         """A connection to this hub."""
-        return Endpoint(
-            self.hub.name, lambda endpoint: Client(self, endpoint), present=self.clients
-        )
+
+        def serve(endpoint: Endpoint) -> Client:
+            return Client(self.hub.gatekeeper, self.find, endpoint)
+
+        return Endpoint(self.hub.name, serve, present=self.clients)
 
     def close(self) -> None:
         """Reset all connections."""
@@ -82,9 +78,9 @@ class Nodes:
         if path.lower() == COMMANDS and not receives:
             client.claims.require(path, SERVICE_CONNECT)
             return CommandSink(self.hub, path)
-        if path.lower() == FEEDBACK and receives:
+        if path.lower() in self._notices and receives:
             client.claims.require(path, SERVICE_CONNECT)
-            return NoticeReceiver(self._feedback, client, path)
+            return NoticeReceiver(self._notices[path.lower()], client, path)
         if (match := _EVENTS.fullmatch(path)) and receives:
             client.claims.require(path, SERVICE_CONNECT)
             return self._receiver(client, path, *match.groups())
@@ -95,7 +91,11 @@ class Nodes:
         sharing = link.session.shared
         exchange = sharing.get(path)
         if exchange is None:
-            answer = token_answer(self, client) if path == CBS else management_answer(self)
+            gatekeeper = self.hub.gatekeeper
+            if path == CBS:
+                answer = token_answer(gatekeeper, client.claims)
+            else:
+                answer = management_answer(gatekeeper, self.events, self.hub.started)
             exchange = sharing[path] = Exchange(answer)
         return exchange
 

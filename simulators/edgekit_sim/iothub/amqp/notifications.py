@@ -1,54 +1,39 @@
 """Feedback on cloud-to-device messages, and notices of uploaded files: for one receiver each."""
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import orjson
 
 from edgekit_sim.amqp.composites import Accepted, Outcome, Rejected, Released
 from edgekit_sim.amqp.links import OutgoingLink
 from edgekit_sim.amqp.message import Message, write_message
+from edgekit_sim.iothub.amqp.client import Client
 from edgekit_sim.iothub.errors import HubFault
-
-if TYPE_CHECKING:
-    from edgekit_sim.iothub.amqp.client import Client
+from edgekit_sim.iothub.notices import Notices
 
 FEEDBACK_TYPE = "application/vnd.microsoft.iothub.feedback.json"
 FILE_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
 
 
-@dataclass(frozen=True)
-class Notice:
-    """Something to tell a receiver.
-
-    Attributes:
-        lock: under which it is held for the receiver.
-        body: JSON.
-    """
-
-    lock: str
-    body: object
-
-
 @dataclass
 class Queue:
-    """A queue of notices somewhere in the hub.
+    """Notices of one kind, and who listens for them.
 
     Attributes:
-        content_type: of its messages.
-        receive: locks and gives the next one, None when there is none.
-        complete: a receiver has dealt with what it held under a lock.
-        abandon: a receiver gives that back.
+        content_type: of the messages.
+        notices: the notices.
+        as_list: whether a message has a list of them, or one.
         receivers: who listens now.
     """
 
     content_type: str
-    receive: Callable[[], Notice | None]
-    complete: Callable[[str], None]
-    abandon: Callable[[str], None]
+    notices: Notices
+    as_list: bool
     receivers: list["NoticeReceiver"] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.notices.on_new.append(self.pump)
 
     def pump(self) -> None:
         """There is something new."""
@@ -65,7 +50,7 @@ class NoticeReceiver:
         path: the address it was found at.
     """
 
-    def __init__(self, queue: Queue, client: "Client", path: str) -> None:
+    def __init__(self, queue: Queue, client: Client, path: str) -> None:
         self.path = path
         self._queue = queue
         self._client = client
@@ -79,15 +64,16 @@ class NoticeReceiver:
 
     def sendable(self, link: OutgoingLink) -> None:
         """Send what is there."""
-        while link.sendable and (notice := self._queue.receive()) is not None:
+        while link.sendable and (delivery := self._queue.notices.receive()) is not None:
             tag = uuid.uuid4().bytes
-            self._held[tag] = notice.lock
+            self._held[tag] = delivery.lock
+            body = delivery.documents if self._queue.as_list else delivery.documents[0]
             properties = {
-                "message_id": notice.lock,
+                "message_id": delivery.lock,
                 "content_type": self._queue.content_type,
                 "content_encoding": "utf-8",
             }
-            link.send(write_message(Message(orjson.dumps(notice.body), properties)), tag)
+            link.send(write_message(Message(orjson.dumps(body), properties)), tag)
             if link.presettled:
                 self.settled(link, tag, Accepted())
         link.drained()
@@ -106,18 +92,15 @@ class NoticeReceiver:
             return
         try:
             if isinstance(outcome, Accepted | Rejected):
-                self._queue.complete(lock)
+                self._queue.notices.complete(lock)
             else:
-                self._queue.abandon(lock)
-                if self._link is not None:
-                    self._queue.pump()
+                self._queue.notices.abandon(lock)
         except HubFault:
             return  # it held the notice for too long: somebody else has it now
 
     def detached(self, link: OutgoingLink) -> None:
         """The client has gone: what it held is for others."""
         self._link = None
+        self._queue.receivers.remove(self)
         for tag in list(self._held):
             self.settled(link, tag, Released())
-        self._queue.receivers.remove(self)
-        self._queue.pump()

@@ -6,19 +6,16 @@ the place of those with a lower or no level, and who comes with less than it is 
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from edgekit_sim.amqp.composites import Outcome
 from edgekit_sim.amqp.errors import AmqpError
 from edgekit_sim.amqp.links import OutgoingLink
 from edgekit_sim.amqp.message import write_message
 from edgekit_sim.iothub.amqp import selectors
+from edgekit_sim.iothub.amqp.client import Client
 from edgekit_sim.iothub.amqp.event_messages import event_message, partition_state
 from edgekit_sim.iothub.events import EventLog
 from edgekit_sim.iothub.registry import Registry
-
-if TYPE_CHECKING:
-    from edgekit_sim.iothub.amqp.client import Client
 
 BATCH = 200  # events read at a time
 RECEIVERS_LIMIT = 5  # without owner level, of a partition within a group
@@ -112,7 +109,7 @@ class EventReceiver:
         registry: Registry,
         events: EventLog,
         readers: Readers,
-        client: "Client",
+        client: Client,
         path: str,
         place: Place,
     ) -> None:

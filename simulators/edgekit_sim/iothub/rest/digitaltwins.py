@@ -46,10 +46,12 @@ async def invoke(request: web.Request) -> web.Response:
     hub = allow(request, SERVICE_CONNECT)
     identity = hub.registry.get(request.match_info["device"])
     component, name = request.match_info.get("component"), request.match_info["command"]
-    call: Json = {
-        "methodName": f"{component}*{name}" if component else name,
-        "payload": orjson.loads(await request.read() or b"null"),
-    }
+    try:
+        payload = orjson.loads(await request.read() or b"null")
+    except orjson.JSONDecodeError as error:
+        raise HubFault(400, "ArgumentInvalid", "the body is no JSON") from error
+    method = f"{component}*{name}" if component else name
+    call: Json = {"methodName": method, "payload": payload}
     for field in ("connectTimeoutInSeconds", "responseTimeoutInSeconds"):
         if request.query.get(field, "").isdigit():
             call[field] = int(request.query[field])

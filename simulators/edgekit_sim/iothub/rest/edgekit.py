@@ -28,6 +28,12 @@ async def events(request: web.Request) -> web.Response:
     return answer(log.read(after, limit))
 
 
+@routes.get("/edgekit/faults")
+async def list_faults(request: web.Request) -> web.Response:
+    """The faults in force."""
+    return answer(_allow(request, SERVICE_CONNECT).faults.documents())
+
+
 @routes.post("/edgekit/faults")
 async def faults(request: web.Request) -> web.Response:
     """Begin a fault, or heal all; see `edgekit_sim.iothub.faults`."""

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from edgekit_sim.iothub.amqp.nodes import Nodes
 from edgekit_sim.iothub.errors import HubFault
-from edgekit_sim.iothub.faults import DELAY, THROTTLE
+from edgekit_sim.iothub.faults import DELAY, THROTTLE, THROTTLED
 from edgekit_sim.iothub.hub import Hub
 from edgekit_sim.iothub.twins import Json, timestamp
 
@@ -26,6 +26,8 @@ BODY_LIMIT = 2 * 1024 * 1024  # bytes of a request; a bulk call with 100 devices
 
 # "METHOD /path" of requests that change nothing that is kept
 _READS = re.compile(r"GET |HEAD |POST (/devices/query|/twins/.*/methods|/edgekit/faults)")
+# of requests about one device; `/devices/query` is about none
+_ADDRESS = re.compile(r"/(?:devices|twins|digitaltwins)/(?!query$)([^/]+)")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -110,11 +112,13 @@ async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _suffer(hub: Hub, request: web.Request) -> None:
     """Let the faults and quotas in force have their way with a request."""
     if hub.faults.active:
-        delay = hub.faults.strikes(DELAY)
+        match = _ADDRESS.match(request.path)
+        device_id = match[1] if match else None
+        delay = hub.faults.strikes(DELAY, device_id)
         if delay is not None:
             await asyncio.sleep(max(0.0, delay.seconds))
-        if hub.faults.strikes(THROTTLE):
-            raise HubFault(429, "ThrottlingException", "throttled on command")
+        if hub.faults.strikes(THROTTLE, device_id):
+            raise HubFault(429, "ThrottlingException", THROTTLED)
     hub.quotas.spend(request.method, request.path)
 
 

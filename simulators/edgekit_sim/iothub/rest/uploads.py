@@ -21,7 +21,8 @@ async def begin(request: web.Request) -> web.Response:
 async def end(request: web.Request) -> web.Response:
     """The upload is over."""
     hub, device_id = _device(request)
-    hub.uploads.end(device_id, await body_of(request))
+    await hub.uploads.end(device_id, await body_of(request))
+    await hub.store.committed()
     return no_content()
 
 
