@@ -16,9 +16,11 @@ demo: $(VENV)/.ready-sim  ## the whole line on this machine: model to telemetry
 test: $(VENV)/.ready-dev  ## all tests; what needs a missing service is skipped with the reason
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-soak: $(VENV)/.ready-dev  ## kill registering, building and pushing at two hundred random points each
+soak: $(VENV)/.ready-dev  ## kill registering, building, pushing and the hub at many random points
 	@EDGEKIT_TEST_KILLS=200 $(BIN)/python -m pytest -n0 tests/edgekit/registry/test_crash.py \
 		tests/edgekit/packager/test_crash.py
+	@EDGEKIT_TEST_KILLS=50 $(BIN)/python -m pytest -n0 -k under_load \
+		tests/edgekit_sim/iothub/test_kill.py
 
 lint: $(VENV)/.ready-dev  ## ruff, mypy --strict, the rule of dependence
 	@$(BIN)/ruff check .

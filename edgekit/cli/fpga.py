@@ -1,25 +1,29 @@
 """`edgekit fpga`: compile int8 graphs for the NPU, run them, prove them, look inside."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekit.cli.artefacts import delete_package, list_packages, tag_package
 from edgekit.cli.fpga_backend import backend_options, package_file
+from edgekit.cli.fpga_files import (
+    PACKAGE,
+    make_folder,
+    read_inputs,
+    read_model,
+    registered,
+    write_outputs,
+    write_text,
+)
+from edgekit.cli.fpga_measure import bench, profile, prove_
 from edgekit.cli.fpga_packages import pull, push, verify
 from edgekit.cli.fpga_serve import serve
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
-from edgekit.errors import ModelError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from edgekit.registry import ModelRef, Registry
     from edgekit_fpga import Package
-
-PACKAGE = click.Path(dir_okay=False, path_type=Path)
+    from edgekit_fpga.compiler.ir import Graph
 
 
 @click.group()
@@ -37,7 +41,10 @@ def fpga() -> None:
     """
 
 
-for _command in (delete_package, list_packages, pull, push, serve, tag_package, verify):
+for _command in (
+    *(bench, delete_package, list_packages, profile, prove_, pull, push, serve, tag_package),
+    verify,
+):
     fpga.add_command(_command)
 
 
@@ -50,8 +57,21 @@ for _command in (delete_package, list_packages, pull, push, serve, tag_package, 
     is_flag=True,
     help="Round AveragePool in integers where ONNX Runtime rounds it by the order of a float sum.",
 )
+@click.option(
+    "--dump-passes",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the graph behind each pass, the program and its memory map into this folder.",
+)
 @json_option
-def compile_(model: str, board: str, output: Path, integer_averages: bool, as_json: bool) -> None:
+def compile_(
+    model: str,
+    board: str,
+    output: Path,
+    integer_averages: bool,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
     """Compile MODEL into a package, with the proof of its arithmetic.
 
     MODEL is an int8 ONNX file, or NAME:VERSION of a registered one; the registry then keeps the
@@ -61,6 +81,7 @@ def compile_(model: str, board: str, output: Path, integer_averages: bool, as_js
     Examples:
       edgekit fpga compile digits-int8:1 -o digits.npu
       edgekit fpga compile digits.int8.onnx --board ice40-up5k -o digits.npu --json
+      edgekit fpga compile digits.int8.onnx -o digits.npu --dump-passes passes
     """
     if named := registered(model):
         from edgekit.packager.fpga import package_fpga
@@ -71,11 +92,15 @@ def compile_(model: str, board: str, output: Path, integer_averages: bool, as_js
 
         package = compile_model(read_model(model), board, integer_averages=integer_averages)
     package.save(output)
+    passes = [] if folder is None else dump_passes(folder, read_model(model), package)
     manifest, array = package.manifest, package.board.array
     total = manifest["cycles"]["total"]
     if as_json:
+        keys = ("pass", "layers", "compared", "differ")
+        dumped = {"passes": [dict(zip(keys, row, strict=True)) for row in passes]} if folder else {}
         print_json(
-            {
+            dumped
+            | {
                 "package": str(output),
                 "digest": package.digest,
                 "board": package.board.name,
@@ -86,6 +111,8 @@ def compile_(model: str, board: str, output: Path, integer_averages: bool, as_js
             }
         )
         return
+    if folder:
+        print_table("Passes", ("Pass", "Layers", "Values compared", "Differ"), passes)
     proof = manifest["proof"]
     busy = 100 * manifest["macs"] / (array.macs * total)
     micros = total / package.board.clock_mhz
@@ -99,6 +126,33 @@ def compile_(model: str, board: str, output: Path, integer_averages: bool, as_js
         f"proved equal to float32: {proof['channels']:,} channels at {proof['thresholds']:,} "
         f"thresholds, {proof['pairs']:,} pairs of adds, {proof['tables']} tables"
     )
+
+
+def dump_passes(folder: Path, model: bytes, package: "Package") -> list[tuple[str, int, int, int]]:
+    """Compile once more, and write what each pass leaves; name, layers, values, how many differ.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    from edgekit_fpga.compiler import compile_model
+    from edgekit_fpga.compiler.listing import reports
+    from edgekit_fpga.isa import disassemble
+    from edgekit_fpga.profiling import memory_map
+
+    steps: list[tuple[str, Graph]] = []
+    compile_model(
+        model,
+        package.board,
+        integer_averages=bool(package.manifest["integer_averages"]),
+        observe=lambda name, graph: steps.append((name, graph)),
+    )
+    made = reports(steps)
+    make_folder(folder)
+    for index, report in enumerate(made):
+        write_text(folder / f"{index}-{report.name}.txt", report.text)
+    write_text(folder / "program.txt", disassemble(package.program.instructions))
+    write_text(folder / "memory.txt", "".join(f"{use}\n" for use in memory_map(package)))
+    return [(one.name, one.layers, one.compared, one.differ) for one in made]
 
 
 @fpga.command("run")
@@ -165,64 +219,6 @@ def run_(
         print_table(f"{name}, the first of {batch}", columns, shown)
 
 
-@fpga.command("prove")
-@click.argument("package", type=PACKAGE)
-@click.argument("model")
-@click.option("--input", "source", type=PACKAGE, help="Real inputs by name, .npz; else random.")
-@click.option("--count", default=64, show_default=True, help="How many random inputs.")
-@click.option("--seed", default=0, show_default=True, help="Where the random inputs start.")
-@click.option("--rtl", default=0, metavar="N", help="Simulate the first N inputs in RTL, too.")
-@json_option
-def prove_(
-    package: Path, model: str, source: Path | None, count: int, seed: int, rtl: int, as_json: bool
-) -> None:
-    """Prove PACKAGE again from MODEL, then compare every layer with ONNX Runtime, bit by bit.
-
-    With --rtl N the NPU's Verilog is held against both, layer by layer, as well.
-
-    \b
-    Examples:
-      edgekit fpga prove digits.npu digits.int8.onnx
-      edgekit fpga prove digits.npu digits.int8.onnx --rtl 2
-      edgekit fpga prove digits.npu digits.int8.onnx --input test.npz --json
-    """
-    from edgekit_fpga import compile_model, read_package
-    from edgekit_fpga.proving import compare_all
-
-    loaded, data = read_package(package), read_model(model)
-    averages = bool(loaded.manifest["integer_averages"])
-    again = compile_model(data, loaded.board.name, integer_averages=averages)
-    inputs = read_inputs(source, loaded) if source else random_inputs(loaded, count, seed)
-    results = compare_all(loaded, data, inputs, rtl=rtl)
-    same = again.to_bytes() == loaded.to_bytes()
-    wrong = any(result.mismatches for result in results.values()) or not same
-    if as_json:
-        print_json(
-            {
-                "ok": not wrong,
-                "reproduced": same,
-                "proved": again.manifest["proof"],
-                "pairs": {
-                    pair: {"compared": result.compared, "mismatches": result.mismatches}
-                    for pair, result in results.items()
-                },
-            }
-        )
-    else:
-        for pair, result in results.items():
-            rows = [(name, size, bad) for name, (size, bad) in result.tensors.items()]
-            title = pair.replace("-", " and ")
-            print_table(title, ("Tensor", "Compared", "Mismatches"), rows)
-            say(f"{result.compared:,} values compared, {result.mismatches:,} differ")
-        say(
-            "the package is what the model compiles to"
-            if same
-            else "the model compiles to another package"
-        )
-    if wrong:
-        raise click.exceptions.Exit(1)
-
-
 @fpga.command("disasm")
 @click.argument("package", type=PACKAGE)
 @json_option
@@ -271,112 +267,6 @@ def boards(as_json: bool) -> None:
     ]
     columns = ("Board", "Array", "MHz", "Activations KB", "Weights KB", "What it is")
     print_table("", columns, rows)
-
-
-@fpga.command("bench")
-@click.argument("package", type=PACKAGE)
-@click.option("--count", default=32, show_default=True, help="How many random inputs.")
-@click.option("--rtl", is_flag=True, help="Measure the cycles of one input in RTL simulation.")
-@json_option
-def bench(package: Path, count: int, rtl: bool, as_json: bool) -> None:
-    """Measure PACKAGE: cycles, use of the multipliers, inferences a second.
-
-    Cycles count from start to done, host transfer apart. They come from the schedule; with --rtl
-    from the NPU's Verilog, which takes about a minute the first time for a board.
-
-    \b
-    Examples:
-      edgekit fpga bench digits.npu
-      edgekit fpga bench digits.npu --rtl --json
-    """
-    import time
-
-    from edgekit_fpga.driver import open_driver, read_package
-
-    loaded = read_package(package)
-    array, macs = loaded.board.array, loaded.manifest["macs"]
-    inputs = random_inputs(loaded, count, 0)
-    cycles = loaded.manifest["cycles"]["total"]
-    if rtl:
-        count, inputs = 1, {name: value[:1] for name, value in inputs.items()}
-    with open_driver("rtl" if rtl else "interpreter") as driver:
-        begin = time.perf_counter()
-        made = driver.run(loaded, inputs)
-        seconds = time.perf_counter() - begin
-    cycles = max(made.cycles, default=cycles)
-    data = {
-        "backend": driver.backend,
-        "board": loaded.board.name,
-        "array": f"{array.reduction_lanes}x{array.output_lanes}",
-        "macs": macs,
-        "cycles": cycles,
-        "utilization": macs / (array.macs * cycles),
-        "microseconds": cycles / loaded.board.clock_mhz,
-        "inferences": count,
-        "seconds": seconds,
-    }
-    if as_json:
-        print_json(data)
-        return
-    source = "measured in RTL simulation" if rtl else "estimated from the schedule"
-    say(f"{macs:,} MACs on {data['array']} in {cycles:,} cycles {source}")
-    say(
-        f"{100 * data['utilization']:.1f}% of the multipliers, {data['microseconds']:,.0f} us at "
-        f"{loaded.board.clock_mhz} MHz"
-    )
-    say(f"{count} inferences took {seconds:.2f} s here ({data['backend']})")
-
-
-@fpga.command("profile")
-@click.argument("package", type=PACKAGE)
-@click.option("--svg", "picture", type=PACKAGE, help="Draw layers and memory over time, too.")
-@json_option
-def profile(package: Path, picture: Path | None, as_json: bool) -> None:
-    """Show where PACKAGE spends its cycles: each layer's cycles, use of the array, and memory.
-
-    \b
-    Examples:
-      edgekit fpga profile digits.npu
-      edgekit fpga profile digits.npu --svg digits.svg
-    """
-    from edgekit_fpga import read_package
-    from edgekit_fpga.profiling import profile as measured
-
-    loaded = read_package(package)
-    layers = measured(loaded)
-    if picture is not None:
-        from edgekit_fpga.timeline import svg
-
-        write_file(picture, lambda file: file.write(svg(loaded).encode()))
-    total = sum(layer.cycles for layer in layers)
-    macs = sum(layer.macs for layer in layers)
-    busy = macs / (loaded.board.array.macs * total)
-    if as_json:
-        print_json(
-            {
-                "layers": [vars(layer) for layer in layers],
-                "cycles": total,
-                "macs": macs,
-                "utilization": busy,
-            }
-        )
-        return
-    rows = [
-        (
-            layer.node,
-            layer.instruction,
-            layer.shape,
-            layer.macs,
-            layer.cycles,
-            f"{100 * layer.utilization:.0f}%",
-            layer.weight_bytes,
-            layer.activation_bytes,
-        )
-        for layer in layers
-    ]
-    columns = ("Node", "Does", "Output", "MACs", "Cycles", "Use", "Weights B", "Live B")
-    print_table("", columns, rows)
-    say(f"{total:,} cycles estimated, {100 * busy:.1f}% of the array's multipliers")
 
 
 @fpga.command("synth")
@@ -442,112 +332,3 @@ def synth(
         say(f"{planned.top} does not fit {board}")
     say(", ".join(f"{step.step} {step.seconds:.0f} s" for step in took))
     return 0 if report.ok else 1
-
-
-def registered(model: str) -> "tuple[Registry, ModelRef] | None":
-    """The registry and the reference that `model` is; None where it names a file.
-
-    Raises:
-        WorkspaceError: it is a reference, and there is no workspace here.
-    """
-    if Path(model).exists() or "/" in model or model.endswith(".onnx"):
-        return None
-    from edgekit.registry import ModelRef, Registry
-    from edgekit.workspace import Workspace
-
-    return Registry.open(Workspace.find()), ModelRef.parse(model)
-
-
-def read_model(model: str) -> bytes:
-    """The bytes of the model a command names: a path, or NAME:VERSION in the registry.
-
-    Raises:
-        ModelError: no such file.
-        NotFound: no such version.
-    """
-    if named := registered(model):
-        registry, ref = named
-        return registry.model_bytes(ref)
-    try:
-        return Path(model).read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"cannot read {model}: {error.strerror}", "name an int8 .onnx file"
-        ) from error
-
-
-def read_inputs(path: Path, package: "Package") -> "dict[str, NDArray[Any]]":
-    """The arrays of an .npz file that the package takes.
-
-    Raises:
-        ModelError: no such file, or no .npz.
-    """
-    import zipfile
-
-    import numpy as np
-
-    wanted = {entry["name"] for entry in package.manifest["inputs"]}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name in wanted}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no .npz file"
-        raise ModelError(f"cannot read {path}: {reason}", "save inputs with numpy.savez") from error
-
-
-def write_outputs(path: Path, outputs: "Mapping[str, NDArray[Any]]") -> None:
-    """Write arrays by name as .npz.
-
-    Raises:
-        ModelError: the file cannot be written.
-    """
-    import numpy as np
-
-    # the keyword names are the model's outputs
-    write_file(path, lambda file: np.savez(file, **dict(outputs)))  # type: ignore[arg-type]
-
-
-def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file whole or not at all: a temporary one, flushed, then renamed.
-
-    Raises:
-        ModelError: the file cannot be written.
-    """
-    import os
-    import tempfile
-
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ModelError(f"cannot write {path}: {error.strerror}") from error
-
-
-def random_inputs(package: "Package", count: int, seed: int) -> "dict[str, NDArray[Any]]":
-    """Inputs of the right shapes: over the whole range of what the first quantization can hold."""
-    import numpy as np
-
-    random: np.random.Generator = np.random.default_rng(seed)
-    reach = {
-        op.inputs[0]: op.attributes["scale"] * 160
-        for op in package.before
-        if "scale" in op.attributes
-    }
-    widest = max(reach.values(), default=1.0)
-    made: dict[str, NDArray[Any]] = {}
-    for entry in package.manifest["inputs"]:
-        shape, kind = (count, *entry["shape"]), np.dtype(entry["type"])
-        if kind.kind == "f":
-            made[entry["name"]] = random.uniform(-widest, widest, shape).astype(kind)
-        else:
-            limits = np.iinfo(kind)
-            made[entry["name"]] = random.integers(limits.min, limits.max + 1, shape, dtype=kind)
-    return made

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from edgekit.oci.descriptor import Platform
     from edgekit.packager.image import BuiltImage
     from edgekit.packager.recipes import PackagedModel
-    from edgekit.registry import ModelRef, Registry
+    from edgekit.registry import ModelRef, ModelVersion, Registry, TensorSpec
+    from edgekit.registry.records import Role
 
 
 @click.command()
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--score",
     type=FILE,
-    help="A score.py of your own, put into the image.",
+    help="A script with init() and run(data) that answers; the registered one by default.",
 )
 @click.option(
     "--requirements",
@@ -102,7 +103,7 @@ def build(
     from edgekit.packager.image import build_image
     from edgekit.packager.materials import LOCAL_BUILDER
     from edgekit.packager.plan import DEFAULT_PLATFORMS, plan_image
-    from edgekit.registry import Registry
+    from edgekit.registry import ModelRef, Registry
     from edgekit.workspace import Workspace
 
     began = time.monotonic()
@@ -124,7 +125,12 @@ def build(
         chosen = (host_platform(),) if alone and target is None else DEFAULT_PLATFORMS
     workspace = Workspace.find()
     registry = Registry.open(workspace)
-    packaged, ref = _packaged(registry, model)
+    version = registry.get(ModelRef.parse(model))
+    ref = version.ref
+    if not fpga:
+        score = score or _stored(registry, version, "score")
+        requirements = requirements or _stored(registry, version, "requirements")
+    packaged = _packaged(registry, version, by_script=score is not None)
     if fpga:
         packaged = _with_package(registry, packaged, ref, fpga)
     store = image_store(workspace)
@@ -282,30 +288,37 @@ def _platforms(texts: tuple[str, ...]) -> "tuple[Platform, ...]":
     return tuple(Platform.parse(part) for text in texts for part in text.split(","))
 
 
-def _packaged(registry: "Registry", model: str) -> "tuple[PackagedModel, ModelRef]":
-    from edgekit.errors import ImageError
+def _packaged(registry: "Registry", version: "ModelVersion", *, by_script: bool) -> "PackagedModel":
+    """What goes into the image; a script finds the file by the name it was registered by."""
     from edgekit.packager.recipes import PackagedModel
-    from edgekit.registry import ModelRef, TensorSpec
 
-    def plain(spec: TensorSpec) -> dict[str, Any]:
+    def plain(spec: "TensorSpec") -> dict[str, Any]:
         return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
-    version = registry.get(ModelRef.parse(model))
-    if version.framework != "onnx":
-        raise ImageError(
-            f"{version.ref} is a {version.framework} model, and images score ONNX models",
-            "export it to ONNX and register that",
-        )
-    packaged = PackagedModel(
+    def stored(digest: str) -> Callable[[], Path]:
+        return cache(lambda: registry.stored_file(digest))
+
+    return PackagedModel(
         version.name,
         version.version,
         version.digest,
-        cache(lambda: registry.model_file(version.ref)),
+        stored(version.digest),
         tuple(plain(spec) for spec in version.inputs),
         tuple(plain(spec) for spec in version.outputs),
         (str(version.parent),) if version.parent else (),
+        kind="onnx" if version.framework == "onnx" else "file",
+        filename=version.filename if by_script else "",
+        others=tuple(
+            (file.path, stored(file.digest), file.digest) for file in version.files_for("weights")
+        ),
     )
-    return packaged, version.ref
+
+
+def _stored(registry: "Registry", version: "ModelVersion", role: "Role") -> Path | None:
+    """The file that was registered with a version for a role."""
+    for file in version.files_for(role):
+        return registry.stored_file(file.digest)
+    return None
 
 
 def _with_package(
@@ -318,7 +331,7 @@ def _with_package(
 
     record = package_for(registry, ref, board)
     file = cache(lambda: registry.graph_file(record))
-    return replace(model, digest=record.digest, file=file, kind="npu")
+    return replace(model, digest=record.digest, file=file, kind="npu", filename="", others=())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, located, recorded
+from edgekit.cli.image_trust import policy_options, wanted_policy
 from edgekit.cli.output import json_option, print_json, progress, say
 
 if TYPE_CHECKING:
@@ -210,13 +211,21 @@ def _add_papers_of_layout(name: str, digest: str, layout: "Layout") -> None:
 @click.command()
 @click.argument("path", type=FILE)
 @click.argument("target", metavar="REGISTRY/NAME:TAG|oci:DIR")
-@click.option("--key", "keys", type=FILE, multiple=True, help="Take it only if signed by this key.")
+@policy_options
 @PLAIN_HTTP
 @json_option
 def unbundle(
-    path: Path, target: str, keys: tuple[Path, ...], plain_http: bool, as_json: bool
+    path: Path,
+    target: str,
+    keys: tuple[Path, ...],
+    builders: tuple[str, ...],
+    policy_file: Path | None,
+    plain_http: bool,
+    as_json: bool,
 ) -> None:
     """Bring a bundled image with its signatures into a registry or a layout folder.
+
+    With --key or --policy it is taken only if it is signed so.
 
     \b
     Examples:
@@ -227,14 +236,13 @@ def unbundle(
     from edgekit.oci.client import RegistryClient
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
-    from edgekit.oci.signing import Policy
     from edgekit.oci.transfer import push
     from edgekit.packager.papers import verify_layout
 
     with opened_archive(path) as layout:
         root = layout.find()
-        if keys:
-            verify_layout(layout, "", Policy(tuple(key.read_bytes() for key in keys)))
+        if keys or builders or policy_file:
+            verify_layout(layout, "", wanted_policy(keys, builders, policy_file))
         papers = layout_papers(layout, root.digest)
         if target.startswith("oci:"):
             folder, _, called = target.removeprefix("oci:").partition(":")

@@ -22,6 +22,7 @@ from edgekit.cli.output import json_option
 @click.option("--engine", help="docker, process or auto.  [default: auto]")
 @click.option("--broker", help="mosquitto, edgekit or auto.  [default: auto]")
 @click.option("--broker-port", type=int, help="Port of the local MQTT broker.  [default: 1883]")
+@click.option("--edge-hub", help="on: carry out the routes of edgeHub; or off.  [default: off]")
 @json_option
 def device(
     connection_string_file: Path | None, config: Path | None, as_json: bool, **options: object

@@ -41,6 +41,20 @@ from edgekit.cli.sim_hub_look import device, events, invoke, twin
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="YAML file with the routing section to use from now on.",
 )
+@click.option(
+    "--retention-days",
+    type=click.FloatRange(0, 3650, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How long events are kept.",
+)
+@click.option(
+    "--retention-megabytes",
+    type=click.IntRange(1),
+    default=4000,
+    show_default=True,
+    help="Size of the state beyond which the oldest events go.",
+)
 @click.option("--until-stdin-closes", is_flag=True, help="Stop when standard input ends.")
 @json_option
 @click.pass_context
@@ -59,6 +73,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
     if ctx.invoked_subcommand is not None:
         return
     from edgekit_sim.iothub.__main__ import run
+    from edgekit_sim.iothub.retention import Retention
     from edgekit_sim.iothub.routing.file import read_routes
     from edgekit_sim.iothub.server import HUB_NAME, Settings
     from edgekit_sim.iothub.uploads import storage_of_environment
@@ -69,6 +84,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
         hostname=options["hostname"] or HUB_NAME,
         https_port=options["https_port"],
         tier=options["tier"],
+        retention=Retention(options["retention_days"], options["retention_megabytes"] * 10**6),
         storage=storage_of_environment(),
         file_notifications=options["file_notifications"],
         routing=read_routes(options["routes"]) if options["routes"] else None,

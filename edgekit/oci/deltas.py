@@ -19,10 +19,11 @@ from edgekit.oci.artifacts import artifact_layer, list_artifacts, put_artifact
 from edgekit.oci.blobs import CHUNK, Blobs
 from edgekit.oci.client import RegistryClient
 from edgekit.oci.compressed import opened_content
+from edgekit.oci.compression import compression_of, compressor_identity
 from edgekit.oci.descriptor import Descriptor, is_digest
 from edgekit.oci.difference import apply_difference, write_difference
 from edgekit.oci.image import Manifest
-from edgekit.oci.layer import compress, compression_of, compressor_identity
+from edgekit.oci.layer import compress
 from edgekit.oci.upload import Advance
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ import numpy as np
 import zstandard
 
 from edgekit.errors import Corrupt
-from edgekit.oci.layer import Sink
+from edgekit.oci.compression import Sink
 
 BLOCK = 1024 * 1024
 _MAGIC = b"edgekitD"

@@ -9,35 +9,25 @@ import hashlib
 import os
 import tarfile
 import zipfile
-import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal, Protocol, cast
-
-import zstandard
+from typing import BinaryIO, Literal, cast
 
 from edgekit.errors import Corrupt, OciError
-from edgekit.oci.blobs import CHUNK, Blobs, BlobWriter
-from edgekit.oci.descriptor import LAYER, LAYER_GZIP, LAYER_ZSTD, Descriptor
+from edgekit.oci.blobs import Blobs, BlobWriter
+from edgekit.oci.compression import (
+    MEDIA_TYPES,
+    ClosableSink,
+    Compression,
+    Sink,
+    compressing,
+)
+from edgekit.oci.descriptor import Descriptor
 
-Compression = Literal["gzip", "zstd", "none"]
 Kind = Literal["file", "directory", "symlink"]
-
-MEDIA_TYPES: dict[Compression, str] = {"gzip": LAYER_GZIP, "zstd": LAYER_ZSTD, "none": LAYER}
-_LEVELS: dict[Compression, int] = {"gzip": 6, "zstd": 9, "none": 0}
-# RFC 1952: magic, deflate, no flags, no time, no extra flags, unknown operating system
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_GZIP_BLOCK = 1024 * 1024
-# how many compressed blocks are held back, which bounds the memory
-_GZIP_WAITING = 32
-# RFC 1951: how far back deflate may refer
-_WINDOW = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -95,23 +85,6 @@ class Layer:
     diff_id: str
 
 
-class Sink(Protocol):
-    """What takes bytes."""
-
-    def write(self, data: bytes, /) -> int:
-        """Append `data`."""
-        ...
-
-
-def compressor_identity(compression: Compression) -> str:
-    """Names the compressor: another one may give other bytes for the same archive."""
-    if compression == "gzip":
-        return f"zlib {zlib.ZLIB_RUNTIME_VERSION}, blocks of {_GZIP_BLOCK}"
-    if compression == "zstd":
-        return "zstd " + ".".join(str(part) for part in zstandard.ZSTD_VERSION)
-    return "none"
-
-
 def write_layer(
     entries: Iterable[Entry],
     blobs: Blobs,
@@ -137,7 +110,7 @@ def write_layer(
             _archive(entries, writer)
             diff_id = writer.digest
         else:
-            hashing = _Hashing(_compressed(writer, compression, level))
+            hashing = _Hashing(compressing(writer, compression, level))
             _archive(entries, hashing)
             hashing.close()
             diff_id = hashing.digest
@@ -165,20 +138,13 @@ def compress(
         Corrupt: another blob came out; nothing is kept.
     """
     with blobs.writer(expected=layer.digest) as writer:
-        sink = writer if compression == "none" else _compressed(writer, compression, level)
+        sink = writer if compression == "none" else compressing(writer, compression, level)
         for piece in content:
             sink.write(piece)
             if writer.size > layer.size:
                 raise Corrupt(f"what was to be {layer.digest} is longer than {layer.size} bytes")
         if not isinstance(sink, BlobWriter):
             sink.close()
-
-
-def compression_of(layer: Descriptor) -> Compression:
-    """How a layer is compressed, by its media type."""
-    if layer.media_type.endswith("gzip"):
-        return "gzip"
-    return "zstd" if layer.media_type.endswith("zstd") else "none"
 
 
 def _archive(entries: Iterable[Entry], sink: Sink) -> None:
@@ -265,14 +231,10 @@ class _Pinned:
             )
 
 
-class _Closable(Sink, Protocol):
-    def close(self) -> None: ...
-
-
 class _Hashing:
     """Hashes what goes through it: the layer's diff id."""
 
-    def __init__(self, sink: _Closable) -> None:
+    def __init__(self, sink: ClosableSink) -> None:
         self._sink = sink
         self._hash = hashlib.sha256()
 
@@ -289,102 +251,7 @@ class _Hashing:
         return "sha256:" + self._hash.hexdigest()
 
 
-class _Gzip:
-    """Compresses blocks of a fixed length side by side, as pigz does.
-
-    Each block has the end of the one before as its dictionary and ends on a byte, so the blocks
-    in a row are one deflate stream. The bytes do not depend on how many threads there are.
-    """
-
-    def __init__(self, sink: Sink, level: int) -> None:
-        self._sink = sink
-        self._level = level
-        self._crc = 0
-        self._length = 0
-        self._rest = bytearray()
-        self._dictionary = b""
-        self._waiting: deque[Future[bytes]] = deque()
-        sink.write(_GZIP_HEADER)
-
-    def write(self, data: bytes) -> int:
-        self._crc = zlib.crc32(data, self._crc)
-        self._length += len(data)
-        self._rest += data
-        while len(self._rest) > _GZIP_BLOCK:
-            self._submit(bytes(self._rest[:_GZIP_BLOCK]), last=False)
-            del self._rest[:_GZIP_BLOCK]
-        return len(data)
-
-    def close(self) -> None:
-        self._submit(bytes(self._rest), last=True)
-        while self._waiting:
-            self._sink.write(self._waiting.popleft().result())
-        self._sink.write(self._crc.to_bytes(4, "little"))
-        self._sink.write((self._length & 0xFFFFFFFF).to_bytes(4, "little"))
-
-    def _submit(self, block: bytes, last: bool) -> None:
-        job = _compressors().submit(_deflate, block, self._dictionary, self._level, last)
-        self._waiting.append(job)
-        self._dictionary = block[-_WINDOW:]
-        while len(self._waiting) > _GZIP_WAITING:
-            self._sink.write(self._waiting.popleft().result())
-
-
-def _deflate(block: bytes, dictionary: bytes, level: int, last: bool) -> bytes:
-    deflate = zlib.compressobj(
-        level,
-        zlib.DEFLATED,
-        -zlib.MAX_WBITS,
-        zlib.DEF_MEM_LEVEL,
-        zlib.Z_DEFAULT_STRATEGY,
-        dictionary,
-    )
-    return deflate.compress(block) + deflate.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
-
-
-@cache
-def _compressors() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="gzip")
-
-
-class _Zstd:
-    def __init__(self, sink: Sink, level: int) -> None:
-        self._sink = sink
-        # one thread: with more, the bytes would depend on how the work was cut
-        self._compressor = zstandard.ZstdCompressor(level=level).compressobj()
-
-    def write(self, data: bytes) -> int:
-        self._sink.write(self._compressor.compress(data))
-        return len(data)
-
-    def close(self) -> None:
-        self._sink.write(self._compressor.flush())
-
-
-def _compressed(sink: Sink, compression: Compression, level: int | None) -> _Closable:
-    chosen = _LEVELS[compression] if level is None else level
-    if compression == "gzip":
-        return _Gzip(sink, chosen)
-    return _Zstd(sink, chosen)
-
-
 def file_digest(path: Path) -> str:
     """The sha256 digest of a file, read in pieces."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-__all__ = [
-    "CHUNK",
-    "Compression",
-    "Content",
-    "Entry",
-    "Layer",
-    "PinnedFile",
-    "ZipMember",
-    "compress",
-    "compression_of",
-    "compressor_identity",
-    "file_digest",
-    "write_layer",
-]

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 
 from edgekit.errors import OciError
 from edgekit.oci.blobs import Blobs
+from edgekit.oci.compression import Compression
 from edgekit.oci.descriptor import Descriptor, Platform
 from edgekit.oci.image import NamedLayer, put_image, put_index
-from edgekit.oci.layer import (
-    Compression,
-    Layer,
-    write_layer,
-)
+from edgekit.oci.layer import Layer, write_layer
 from edgekit.packager.base import DebianBase
 from edgekit.packager.debian import Package
 from edgekit.packager.imports import check_imports

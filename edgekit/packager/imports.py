@@ -57,7 +57,7 @@ def check_imports(score: Path, layers: Iterable[Layer], store: Store, platform: 
     missing = sorted(imported(score) - there)
     if missing:
         raise ImageError(
-            f"{score} imports {', '.join(missing)}, which the image for {platform} does not have",
+            f"score.py imports {', '.join(missing)}, which the image for {platform} does not have",
             "name what brings it in --requirements",
         )
 

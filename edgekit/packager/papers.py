@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
+from typing import Any
 
 from edgekit.errors import Corrupt, NotFound
 from edgekit.oci.artifacts import (
@@ -31,6 +33,7 @@ from edgekit.oci.signing import (
 )
 from edgekit.packager.materials import (
     LOCAL_BUILDER,
+    Materials,
     bill_of_material,
     provenance,
     recall_materials,
@@ -56,10 +59,19 @@ def statements(
         materials = recall_materials(store, digest)
     except NotFound:
         return said
-    bill = parse_json(bill_of_material(materials, digest), "the bill of material")
-    said.append(Statement(digest, CYCLONEDX, bill, name))
+    said.append(Statement(digest, CYCLONEDX, _bill(materials, digest, store), name))
     said.append(Statement(digest, PROVENANCE, provenance(materials, builder), name))
     return said
+
+
+def _bill(materials: Materials, digest: str, store: Store) -> dict[str, Any]:
+    """The bill of material, made once: its library takes longer to import than most signatures."""
+    key = f"{digest.removeprefix('sha256:')}-{version('edgekit')}"
+    bill = store.read_record("bills", key)
+    if bill is None:
+        bill = parse_json(bill_of_material(materials, digest), "the bill of material")
+        store.write_record("bills", key, bill)
+    return bill
 
 
 def write_papers(

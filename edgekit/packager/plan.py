@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.errors import ImageError
+from edgekit.oci.compression import Compression, compressor_identity
 from edgekit.oci.descriptor import Platform, canonical_json
 from edgekit.oci.image import Settings
-from edgekit.oci.layer import (
-    Compression,
-    compressor_identity,
-)
 from edgekit.oci.reference import Reference
 from edgekit.packager.base import USER, DebianBase
 from edgekit.packager.debian import lock_debian
@@ -123,7 +120,7 @@ def plan_image(
         store: holds the locks.
         platforms: what it is to run on.
         base: `debian:SUITE`, or `REGISTRY/NAME:TAG` of an image with Python on glibc.
-        score: the user's `score.py`.
+        score: the user's `score.py`, which then answers requests.
         requirements: a file of what it imports, as pip reads it.
         compression: `gzip`, or `zstd` for engines that are new enough.
         update: resolve packages and wheels again.
@@ -133,6 +130,11 @@ def plan_image(
         ImageError: it cannot be built so.
         Unreachable, Corrupt: what must be resolved cannot be.
     """
+    if model.kind == "file" and score is None:
+        raise ImageError(
+            f"only a scoring script can load {model.reference}, and there is none",
+            "write one with init() and run(data), and give it: --score score.py",
+        )
     ordered = sorted(set(platforms))
     bases, target = _bases(base, ordered, store, update, progress)
     fpga = model.kind == "npu"
@@ -166,7 +168,7 @@ def plan_image(
     return ImagePlan(
         model.reference,
         tuple(plans),
-        module_settings(model, target.environment),
+        module_settings(model, target.environment, script=score is not None),
         compression,
         module_annotations(model, base),
     )
@@ -210,17 +212,21 @@ def _bases(
     return pulled, Target(first.python, GLIBC, suffix, dict(first.environment))
 
 
-def module_settings(model: PackagedModel, environment: Mapping[str, str] | None = None) -> Settings:
+def module_settings(
+    model: PackagedModel, environment: Mapping[str, str] | None = None, script: bool = False
+) -> Settings:
     """How a module is started; the contract is in docs/architecture.md.
 
     Args:
         model: in the image.
         environment: of the base, which ours goes over.
+        script: a scoring script answers requests.
     """
     fpga = model.kind == "npu"
+    role = "script-scorer" if script else "fpga-scorer" if fpga else "scorer"
     return Settings(
         entrypoint=("/usr/bin/python3", "-m", "edgekit_runtime"),
-        command=("fpga-scorer" if fpga else "scorer",),
+        command=(role,),
         environment={
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             **(environment or {}),

@@ -28,6 +28,9 @@ MODEL = "opt/edgekit/model"
 NOT_ON_A_DEVICE = ("compiler", "rtl", "simulate", "synthesis")
 
 
+Kind = Literal["onnx", "npu", "file"]
+
+
 @dataclass(frozen=True)
 class PackagedModel:
     """The model version that goes into an image.
@@ -42,7 +45,9 @@ class PackagedModel:
         outputs: the same.
         parents: the versions it was made from, nearest first, as `NAME:VERSION`; for its papers
             only, the image does not depend on them.
-        kind: of the file: an ONNX model, or an FPGA package.
+        kind: of the file: an ONNX model, an FPGA package, or what only a script can load.
+        filename: what the file is called in the image; `model.KIND` where it is empty.
+        others: what belongs to the file and lies beside it: path, file and digest of each.
     """
 
     name: str
@@ -52,7 +57,9 @@ class PackagedModel:
     inputs: tuple[Mapping[str, Any], ...] = ()
     outputs: tuple[Mapping[str, Any], ...] = ()
     parents: tuple[str, ...] = ()
-    kind: Literal["onnx", "npu"] = "onnx"
+    kind: Kind = "onnx"
+    filename: str = ""
+    others: tuple[tuple[str, Path | Callable[[], Path], str], ...] = ()
 
     @property
     def reference(self) -> str:
@@ -62,7 +69,12 @@ class PackagedModel:
     @property
     def path(self) -> Path:
         """Where the file is."""
-        return self.file if isinstance(self.file, Path) else self.file()
+        return _found(self.file)
+
+    @property
+    def place(self) -> str:
+        """What the file is called in the image."""
+        return self.filename or f"model.{self.kind}"
 
     def describe(self) -> bytes:
         """What `model.json` in the image says."""
@@ -136,17 +148,22 @@ class ModelLayer:
     name: str = "model"
 
     def inputs(self) -> list[object]:
-        """The model's digest and description."""
-        return [FORMAT, self.model.digest, self.model.describe().decode()]
+        """The model's digest and description, and what lies beside it."""
+        usual = [FORMAT, self.model.digest, self.model.describe().decode()]
+        others = [[path, digest] for path, _file, digest in self.model.others]
+        return [*usual, self.model.place, others] if others or self.model.filename else usual
 
     def prepare(self, _store: Store, _progress: Progress | None) -> None:
         """Nothing to fetch."""
 
     def entries(self, _store: Store) -> list[Entry]:
-        """The model and `model.json`; the file is checked to be the registered one."""
-        file = PinnedFile(self.model.path, self.model.digest)
+        """The model, what belongs to it, `model.json`; each is checked to be the registered one."""
+        files = ((self.model.place, self.model.file, self.model.digest), *self.model.others)
         return [
-            Entry(f"{MODEL}/model.{self.model.kind}", content=file),
+            *(
+                Entry(f"{MODEL}/{path}", content=PinnedFile(_found(file), digest))
+                for path, file, digest in files
+            ),
             Entry(f"{MODEL}/model.json", content=self.model.describe()),
         ]
 
@@ -174,7 +191,7 @@ def compresses(path: Path) -> bool:
     return small < whole * (1 - MODEL_SAVING)
 
 
-def runtime_files(kind: Literal["onnx", "npu"] = "onnx") -> Files:
+def runtime_files(kind: Kind = "onnx") -> Files:
     """The files of `edgekit_runtime` as it is installed here, with the driver of FPGA packages."""
     files = _installed("edgekit_runtime")
     if kind == "npu":
@@ -204,6 +221,10 @@ def app_files(score: Path) -> Files:
     except (SyntaxError, ValueError) as error:
         raise ImageError(f"{score} is no Python program: {error}") from error
     return Files("app", ((f"{APP}/score.py", score, file_digest(score)),))
+
+
+def _found(file: Path | Callable[[], Path]) -> Path:
+    return file if isinstance(file, Path) else file()
 
 
 def _tree(folder: Path, target: str) -> tuple[tuple[str, Path, str], ...]:

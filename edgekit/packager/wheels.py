@@ -22,7 +22,7 @@ from edgekit.packager.store import Progress, Store, write_file
 log = logging.getLogger(__name__)
 
 # counted up when the same wheels are to give another layer
-FORMAT = 1
+FORMAT = 2
 LIB = "opt/edgekit/lib"
 
 # What edgekit_runtime imports; the same as the extra `runtime` of edgekit's own metadata.
@@ -330,11 +330,11 @@ class WheelLayer:
 
 
 # Tests, headers, stubs and tools: a third of numpy's and onnxruntime's size, not used by inference.
+# numpy.f2py stays: `from numpy import *`, which scipy does, asks for it.
 _TRIMMED = re.compile(
     r"(.*/)?(tests|__pycache__)/.*"
     r"|.*\.(pyc|pyi|pxd|pyx|h|hpp|c|cpp|a|lib)"
     r"|onnxruntime/(transformers|quantization|tools|datasets|backend)/.*"
-    r"|numpy/f2py/.*"
     r"|[^/]+\.dist-info/(RECORD|WHEEL|INSTALLER|REQUESTED|entry_points\.txt|top_level\.txt)"
 )
 

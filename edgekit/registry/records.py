@@ -21,6 +21,7 @@ _LONGEST_PATH = 255
 _GREATEST_VERSION = 2**31 - 1
 
 Labels = Mapping[str, str]
+NO_LABELS: Labels = {}
 Role = Literal["weights", "score", "requirements"]
 
 

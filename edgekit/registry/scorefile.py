@@ -45,23 +45,6 @@ def check_score(path: Path, shown: Path | None = None) -> None:
             )
 
 
-def imported(path: Path) -> dict[str, int]:
-    """The top-level packages that the script imports whatever happens, each with its first line.
-
-    Imports inside `try`, `if` and functions are left out: the script may do without them.
-    """
-    found: dict[str, int] = {}
-    for node in ast.parse(path.read_bytes()).body:
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            names = [node.module]
-        for name in names:
-            found.setdefault(name.partition(".")[0], node.lineno)
-    return found
-
-
 def _defined(module: ast.Module) -> dict[str, ast.AST]:
     """The names that the script gives a meaning at its top level."""
     found: dict[str, ast.AST] = {}

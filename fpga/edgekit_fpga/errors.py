@@ -22,7 +22,9 @@ class FpgaError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
+        # names come from files of any origin; what is not printable stays off the terminal
+        shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message)
+        super().__init__(shown)
         self.hint = hint
 
 

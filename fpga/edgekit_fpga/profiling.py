@@ -24,6 +24,66 @@ class LayerProfile:
     weight_bytes: int
     activation_bytes: int
 
+    @property
+    def row(self) -> tuple[str | int, ...]:
+        """What `LAYER_COLUMNS` names."""
+        return (
+            self.node,
+            self.instruction,
+            self.shape,
+            self.macs,
+            self.cycles,
+            f"{100 * self.utilization:.0f}%",
+            self.weight_bytes,
+            self.activation_bytes,
+        )
+
+
+LAYER_COLUMNS = ("Node", "Does", "Output", "MACs", "Cycles", "Use", "Weights B", "Live B")
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Where a tensor lies: granules `first` to `last` of each bank, from one layer to another.
+
+    `written_by` is the layer that makes it, -1 the host; `read_by` the last that reads it, or the
+    number of layers where the host does.
+    """
+
+    tensor: str
+    shape: str
+    first: int
+    last: int
+    written_by: int
+    read_by: int
+
+    @property
+    def row(self) -> tuple[str | int, ...]:
+        """What `MEMORY_COLUMNS` names."""
+        return (
+            self.tensor, self.shape, self.first, self.last, self.written_by, self.read_by
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        granules = f"{self.first}-{self.last}"
+        layers = f"{self.written_by} to {self.read_by}"
+        return f"granules {granules:12} layers {layers:10} {self.shape:12} {self.tensor}"
+
+
+MEMORY_COLUMNS = ("Tensor", "Shape", "First granule", "Last", "Written by layer", "Last read by")
+
+
+def memory_map(package: Package) -> list[MemoryUse]:
+    """Every tensor that has memory of its own, in the order in which it is written."""
+    banks = package.board.array.banks
+    made = []
+    for name, (written, read) in package.manifest["npu"]["lifetimes"].items():
+        place = package.program.placements[name]
+        size = -(-(place.height + place.rotation) // banks) * place.row
+        shape = f"{place.channels}x{place.height}x{place.width}"
+        made.append(MemoryUse(name, shape, place.base, place.base + size - 1, written, read))
+    return sorted(made, key=lambda use: (use.written_by, use.first))
+
 
 def profile(package: Package) -> list[LayerProfile]:
     """The profile of every instruction that computes."""

@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from html import escape
 
 from edgekit_fpga.package import Package
-from edgekit_fpga.profiling import LayerProfile, profile
+from edgekit_fpga.profiling import (
+    LAYER_COLUMNS,
+    MEMORY_COLUMNS,
+    LayerProfile,
+    memory_map,
+    profile,
+)
 
-WIDTH, LEFT, BARS, MAP, LINE = 1000, 60, 120, 240, 18
+WIDTH, LEFT, BARS, MAP, LINE, LETTER = 1000, 60, 120, 240, 18, 6.2
 FONT = 'font-family="sans-serif" font-size="11"'
 COLOURS = {
     "CONV": "#4477aa",
@@ -34,6 +40,8 @@ def svg(package: Package) -> str:
     title = (
         f"{total:,} cycles estimated on {package.board.name}, {100 * busy:.1f}% of the multipliers"
     )
+    clock = package.board.clock_mhz
+    spent = f"{total:,} cycles, {total / clock:,.0f} us at {clock} MHz"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {FONT}>',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
@@ -44,9 +52,45 @@ def svg(package: Package) -> str:
         *_axis(BARS + 90, MAP, (f"{package.board.memory.activation_granules}", "0")),
         *_tensors(package, starts, scale),
         f'<text x="{LEFT}" y="{height - 8}">activation memory, granules of a bank</text>',
+        f'<text x="{WIDTH - 10}" y="{height - 8}" text-anchor="end">{escape(spent)}</text>',
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def html(package: Package) -> str:
+    """A page that needs nothing else: the picture, then layers and memory as tables."""
+    title = escape(f"NPU package for {package.board.name}")
+    parts = [
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>',
+        f"<style>{_STYLE}</style>",
+        f"<h1>{title}</h1>",
+        svg(package),
+        _table("Layers", LAYER_COLUMNS, [layer.row for layer in profile(package)]),
+        _table("Activation memory", MEMORY_COLUMNS, [use.row for use in memory_map(package)]),
+        "</html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+_STYLE = (
+    "body{font-family:sans-serif;max-width:64em;margin:1em auto}"
+    "table{border-collapse:collapse;font-size:85%}"
+    "td,th{padding:.15em .6em;border-bottom:1px solid #ddd;text-align:left}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}"
+)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
+    return f"<h2>{escape(title)}</h2>\n<table><tr>{head}</tr>\n{body}</table>"
+
+
+def _cell(value: str | int) -> str:
+    if isinstance(value, int):
+        return f'<td class="n">{value:,}</td>'
+    return f"<td>{escape(value)}</td>"
 
 
 def _bars(layers: Sequence[LayerProfile], starts: Sequence[int], scale: float) -> list[str]:
@@ -64,7 +108,17 @@ def _bars(layers: Sequence[LayerProfile], starts: Sequence[int], scale: float) -
             f'height="{tall:.1f}" fill="{colour}" stroke="white" stroke-width="0.5">'
             f"<title>{title}</title></rect>"
         )
+        made += _label(layer.node, x, 40 + BARS - 6, wide, "white" if tall > LINE else "#333")
     return made
+
+
+def _label(text: str, x: float, y: float, wide: float, colour: str) -> list[str]:
+    """A text at the left of a box, as much of it as fits."""
+    fit = int((wide - 6) / LETTER)
+    if fit < 3:
+        return []
+    shown = text if len(text) <= fit else text[: fit - 1] + "\u2026"
+    return [f'<text x="{x + 3:.1f}" y="{y:.1f}" fill="{colour}">{escape(shown)}</text>']
 
 
 def _tensors(package: Package, starts: Sequence[int], scale: float) -> list[str]:
@@ -87,6 +141,8 @@ def _tensors(package: Package, starts: Sequence[int], scale: float) -> list[str]
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(right - x, 1):.1f}" height="{tall:.1f}" '
             f'fill="{shade}" stroke="#555" stroke-width="0.4"><title>{title}</title></rect>'
         )
+        if tall > LINE - 4:
+            made += _label(f"{name} {shape}", x, y + 12, right - x, "#333")
     return made
 
 

@@ -1,4 +1,4 @@
-"""`python -m edgekit_runtime scorer|fpga-scorer|telemetry`: one module of a device."""
+"""`python -m edgekit_runtime scorer|fpga-scorer|script-scorer|telemetry`: one module."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import sys
 from edgekit_runtime.errors import ModuleError
 from edgekit_runtime.settings import Settings
 
-ROLES = ("scorer", "fpga-scorer", "telemetry")
+ROLES = ("scorer", "fpga-scorer", "script-scorer", "telemetry")
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +32,10 @@ def main(arguments: list[str]) -> int:
             from edgekit_runtime.fpga_scorer import serve as serve_packages
 
             serve_packages(settings)
+        elif role == "script-scorer":
+            from edgekit_runtime.script_scorer import serve as serve_script
+
+            serve_script(settings)
         else:
             from edgekit_runtime.telemetry import run
 

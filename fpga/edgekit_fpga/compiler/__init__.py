@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from edgekit_fpga import isa
 from edgekit_fpga.boards import Board, load_board
 from edgekit_fpga.compiler import ir, passes
@@ -41,7 +43,11 @@ def passes_for(board: Board) -> tuple[tuple[str, Pass], ...]:
 
 
 def compile_model(
-    model: bytes, board: str | Board = "ecp5-85f", *, integer_averages: bool = False
+    model: bytes,
+    board: str | Board = "ecp5-85f",
+    *,
+    integer_averages: bool = False,
+    observe: Callable[[str, ir.Graph], None] | None = None,
 ) -> Package:
     """Compile an int8 ONNX model (QOperator or QDQ) for a board.
 
@@ -50,17 +56,34 @@ def compile_model(
         board: the name of a board that comes with edgekit, or a board of your own.
         integer_averages: where ONNX Runtime rounds an AveragePool's ties by the order of a float
             sum, let the integer convolution with weights of one define it instead.
+        observe: called with "import" and the graph, then with each pass and the graph behind it.
 
     Raises:
         GraphError: no ONNX model, or (`Refused`) one with nodes the NPU cannot run.
         BoardError: no such board, or the model does not fit it.
     """
     target = load_board(board) if isinstance(board, str) else board
+    # scales may be anything a float32 holds; what becomes infinite is refused where it matters
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _compile(model, target, integer_averages, observe)
+
+
+def _compile(
+    model: bytes,
+    target: Board,
+    integer_averages: bool,
+    observe: Callable[[str, ir.Graph], None] | None,
+) -> Package:
     imported = import_model(model, integer_averages=integer_averages)
     graph = imported.graph
+    steps = [("import", graph)]
     for name, transform in passes_for(target):
         graph = transform(graph)
         log.info("%s: %d layers", name, len(graph.layers))
+        steps.append((name, graph))
+    if observe:
+        for step in steps:
+            observe(*step)
     if not graph.layers:
         raise GraphError("nothing of the model runs on the NPU", "run it with ONNX Runtime")
     proof = prove(graph)

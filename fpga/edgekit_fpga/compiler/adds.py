@@ -78,6 +78,8 @@ def adder(
     """
     form = _difference if minus else _sum
     ratio, entries, offset = form(first, second, result, swapped=swapped)
+    if not (np.isfinite(ratio) and (np.abs(entries) < TABLE_LIMIT >> TABLE_FRACTION).all()):
+        return None
     shift = min(max(24 - int(np.frexp(ratio)[1]), SHIFT_RANGE[0]), SHIFT_RANGE[-1])
     multiplier = round(ratio * 2.0**shift)
     table = np.rint(entries * 2.0**TABLE_FRACTION).astype(np.int64)

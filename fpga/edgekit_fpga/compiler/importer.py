@@ -33,6 +33,8 @@ from edgekit_fpga.errors import GraphError, Problem, Refused
 
 log = logging.getLogger(__name__)
 
+MOST_NODES = 5000
+
 Array = NDArray[Any]
 HINT = "quantize the whole model to int8 with ONNX Runtime's quantizer, or move the node out"
 
@@ -210,6 +212,8 @@ def _parse(model: bytes) -> onnx.ModelProto:
         raise GraphError("the file is no ONNX model", "give an .onnx file") from error
     if not proto.graph.node:
         raise GraphError("the file is no ONNX model: it has no graph", "give an .onnx file")
+    if len(proto.graph.node) > MOST_NODES:
+        raise GraphError(f"the graph has {len(proto.graph.node):,} nodes, no NPU runs so many")
     _check_order(proto.graph)
     if not proto.graph.output:
         raise GraphError("the graph has no outputs", "give the whole model")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgekit_fpga.arithmetic import Int8
-from edgekit_fpga.compiler.builder import Node
+from edgekit_fpga.compiler.builder import Node, Unsupported
 from edgekit_fpga.compiler.ir import Quantization
 from edgekit_fpga.cpu import Array, dequantize, quantize
 
@@ -85,11 +85,18 @@ def evaluate(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
     real = _real(incoming).reshape(1, 256)
-    (values,) = session.run(None, {source: real})
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        (values,) = session.run(None, {source: real})
+    except Exception as error:
+        # ONNX Runtime raises a class of its own for each of its status codes
+        said = str(error).partition("\n")[0]
+        raise Unsupported(f"ONNX Runtime cannot evaluate it: {said}") from error
+    if np.asarray(values).size != 256:
+        raise Unsupported("it does not work element by element")
     return _stored(np.asarray(values).reshape(256), outgoing)
 
 

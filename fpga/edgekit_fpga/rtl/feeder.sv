@@ -6,8 +6,8 @@
 // and wait until the tile's residual granule has come.
 //
 // Timing: a beat fires in cycle 0; its weight word is read then and must be at hand in cycle 2,
-// when `beat_valid` shows the operands. `max_valid` with MAXPOOL's values comes in cycle 4,
-// `map_valid` with MAP's in cycle 2.
+// when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 2,
+// `max_valid` with MAXPOOL's as much later as max_tree takes.
 module feeder #(
     parameter int I = 16,
     parameter int O = 8,
@@ -227,7 +227,8 @@ module feeder #(
   end
 
   // ---- MAXPOOL
-  logic [2:0] max_under_way;
+  localparam int MAX_CYCLES = $clog2(T) + 1;  // from the beat to the largest tap
+  logic [MAX_CYCLES-1:0] max_under_way;
   max_tree #(
       .O(O),
       .T(T)
@@ -238,6 +239,6 @@ module feeder #(
       .largest(max_data)
   );
   always_ff @(posedge clk)
-    max_under_way <= reset ? '0 : {max_under_way[1:0], fire && is_max};
-  assign max_valid = max_under_way[2];
+    max_under_way <= reset ? '0 : MAX_CYCLES'({max_under_way, fire && is_max});
+  assign max_valid = max_under_way[MAX_CYCLES-1];
 endmodule

@@ -22,7 +22,14 @@ IDLE = 75.0  # seconds a connection may take to send its next request
 LINGER = 2.0  # seconds a refused client may take to read why
 JSON = "application/json"
 # the only headers a request is asked about
-KEPT = frozenset({b"authorization", b"inference-header-content-length"})
+KEPT = frozenset(
+    {
+        b"authorization",
+        b"inference-header-content-length",
+        b"x-ms-client-request-id",
+        b"x-ms-request-id",
+    }
+)
 
 
 @dataclass(frozen=True)

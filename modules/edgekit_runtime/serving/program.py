@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from edgekit_runtime.errors import SettingsError
-from edgekit_runtime.serving.http import Connection, HttpDoor
+from edgekit_runtime.serving.http import Connection, HttpDoor, Reply, Request
 from edgekit_runtime.serving.metrics import Metrics
 from edgekit_runtime.serving.models import Models
 from edgekit_runtime.serving.mqtt import Door
@@ -26,10 +26,21 @@ log = logging.getLogger(__name__)
 
 GRACE = 8.0  # seconds for requests under way; a container engine kills after 10
 
+Answer = Callable[[Request], Awaitable[Reply]]
 Watch = Callable[[Callable[[], None]], Awaitable[None]]
 
 
-def serve(settings: Settings, models: Models, metrics: Metrics, watch: Watch | None = None) -> None:
+def _rest(service: Service) -> Answer:
+    return Rest(service).answer
+
+
+def serve(
+    settings: Settings,
+    models: Models,
+    metrics: Metrics,
+    watch: Watch | None = None,
+    front: Callable[[Service], Answer] = _rest,
+) -> None:
     """Serve models over HTTP, and over gRPC and MQTT where they are set, until SIGTERM or SIGINT.
 
     Args:
@@ -38,6 +49,7 @@ def serve(settings: Settings, models: Models, metrics: Metrics, watch: Watch | N
         metrics: where everything is counted.
         watch: runs beside the doors until it is cancelled; calls its argument after each change of
             `models`.
+        front: what answers HTTP requests from a service.
 
     Raises:
         SettingsError: a door cannot be opened.
@@ -51,11 +63,16 @@ def serve(settings: Settings, models: Models, metrics: Metrics, watch: Watch | N
         else None
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, models, metrics, door, watch))
+        runner.run(_serve(settings, models, metrics, door, watch, front))
 
 
 async def _serve(
-    settings: Settings, models: Models, metrics: Metrics, door: Door | None, watch: Watch | None
+    settings: Settings,
+    models: Models,
+    metrics: Metrics,
+    door: Door | None,
+    watch: Watch | None,
+    front: Callable[[Service], Answer],
 ) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -74,7 +91,7 @@ async def _serve(
         metrics,
         ready=(lambda: True) if door is None else door.subscribed.is_set,
     )
-    http = HttpDoor(Rest(service).answer, settings.max_body)
+    http = HttpDoor(front(service), settings.max_body)
     server = await _listen(settings, http)
     grpc = await _open_grpc(settings, service)
     if door is not None:

@@ -10,6 +10,7 @@ from edgekit_sim.iotedge.errors import DeviceError
 
 ENGINES = ("auto", "docker", "process")
 BROKERS = ("auto", "mosquitto", "edgekit")
+EDGE_HUBS = ("off", "on")
 _PATHS = ("ca", "cache", "policy")
 
 
@@ -70,6 +71,8 @@ class DeviceConfig:
         broker: `mosquitto`, `edgekit`, or `auto` for mosquitto where it is on the PATH.
         broker_port: port of the local broker on `address`.
         cache: folder for pulled images, shared by devices; empty for one below `state`.
+        edge_hub: `on` for modules to connect to an edge hub on `address`, which carries out the
+            routes of `$edgeHub`; `off` for modules to connect to the hub itself.
         policy: file that says who must have signed what runs here (docs/images.md); empty for none.
         backoff: seconds before the first restart of a module; doubles up to 32 times that.
     """
@@ -84,6 +87,7 @@ class DeviceConfig:
     broker: str = "auto"
     broker_port: int = 1883
     cache: str = ""
+    edge_hub: str = "off"
     policy: str = ""
     backoff: float = 0.5
 
@@ -91,6 +95,7 @@ class DeviceConfig:
         for name, value, known in (
             ("engine", self.engine, ENGINES),
             ("broker", self.broker, BROKERS),
+            ("edge_hub", self.edge_hub, EDGE_HUBS),
         ):
             if value not in known:
                 raise DeviceError(f"{name} is {value!r}", f"use one of {', '.join(known)}")

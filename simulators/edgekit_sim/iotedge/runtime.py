@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.oci.signing import Policy
-from edgekit_sim.iotedge.config import DeviceConfig
+from edgekit_sim.iotedge.config import ConnectionString, DeviceConfig
 from edgekit_sim.iotedge.desired import Desired, DesiredModule, read_desired
+from edgekit_sim.iotedge.edge_hub import EdgeHub, read_edge_routes
 from edgekit_sim.iotedge.engine import WORKLOAD_IN_MODULE, Engine, Launch
 from edgekit_sim.iotedge.engines import open_engine
 from edgekit_sim.iotedge.errors import DeploymentRefused, DeviceError, ModuleFailed
@@ -74,8 +75,17 @@ class EdgeRuntime:
         self._broker = LocalBroker(
             config.broker, config.address, config.broker_port, config.state / "broker", lifeline
         )
+        self._edge_hub: EdgeHub | None = None
+        if config.edge_hub == "on":
+            self._edge_hub = EdgeHub(
+                self._upstream(), self._identities, config.address, config.ca, config.state / "hub"
+            )
         self._desired_path = config.state / "desired.json"
         self._pending: dict[str, Any] | None = _read_json(self._desired_path)
+        self._routes_path = config.state / "routes.json"
+        kept = _read_json(self._routes_path)
+        if self._edge_hub is not None and kept is not None:
+            self._edge_hub.use(read_edge_routes(kept))
         self._desired = Desired()
         self._outcome: dict[str, Any] = {"code": 417, "description": "no deployment yet"}
         self._retry_at: float | None = None
@@ -84,7 +94,8 @@ class EdgeRuntime:
     async def run(self, ended: asyncio.Event) -> None:
         """Run the device until `ended` is set, then end its modules and its broker."""
         with _short_folder() as sockets:
-            self._workload = Workload(sockets, self._identities.find, self._trust)
+            authority = self._edge_hub.authority if self._edge_hub else ""
+            self._workload = Workload(sockets, self._identities.find, authority + self._trust)
             self._supervisor = Supervisor(
                 self._engine, self._prepare, self._workload.close, self._config.backoff
             )
@@ -93,6 +104,8 @@ class EdgeRuntime:
             self._agent = agent
             try:
                 await asyncio.to_thread(self._broker.start)
+                if self._edge_hub is not None:
+                    await self._edge_hub.start()
                 tasks = [asyncio.create_task(twin.run()) for twin in (agent, hub)]
                 tasks.append(asyncio.create_task(self._supervise()))
                 done, _ = await asyncio.wait(
@@ -107,15 +120,21 @@ class EdgeRuntime:
             finally:
                 await self._supervisor.stop()
                 await self._workload.close_all()
+                if self._edge_hub is not None:
+                    await self._edge_hub.stop()
                 await asyncio.to_thread(self._broker.stop)
 
     def _twin(self, module: str, take: Callable[[dict[str, Any]], None]) -> RuntimeTwin:
+        return RuntimeTwin(module, self._upstream(), self._identities, self._trust, take)
+
+    def _upstream(self) -> ConnectionString:
+        """The device's connection string with the gateway it really uses."""
         connection = self._connection
-        if self._gateway != connection.host:
-            connection = type(connection)(
-                connection.host, connection.device_id, connection.key, self._gateway
-            )
-        return RuntimeTwin(module, connection, self._identities, self._trust, take)
+        if self._gateway == connection.host:
+            return connection
+        return ConnectionString(
+            connection.host, connection.device_id, connection.key, self._gateway
+        )
 
     # what the hub wants
 
@@ -123,15 +142,25 @@ class EdgeRuntime:
         self._pending = properties
 
     def _take_routes(self, hub: RuntimeTwin, properties: Mapping[str, Any]) -> None:
-        """Routes are taken note of and not carried out: messages here go by the local broker."""
-        if "schemaVersion" in properties:
-            hub.report(
-                {
-                    "schemaVersion": properties["schemaVersion"],
-                    "lastDesiredVersion": properties["$version"],
-                    "lastDesiredStatus": {"code": 200, "description": ""},
-                }
-            )
+        """Have the edge hub carry out routes; without one they are only taken note of."""
+        if "schemaVersion" not in properties:
+            return
+        outcome = {"code": 200, "description": ""}
+        if self._edge_hub is not None:
+            try:
+                self._edge_hub.use(read_edge_routes(properties))
+                # as with the modules: the device routes after a power cut without a hub
+                _write_json(self._routes_path, properties)
+            except DeploymentRefused as error:
+                log.error("routes refused: %s", error)
+                outcome = {"code": error.code, "description": str(error)}
+        hub.report(
+            {
+                "schemaVersion": properties["schemaVersion"],
+                "lastDesiredVersion": properties["$version"],
+                "lastDesiredStatus": outcome,
+            }
+        )
 
     async def _supervise(self) -> None:
         while True:
@@ -182,7 +211,7 @@ class EdgeRuntime:
         runtime = {
             "IOTEDGE_WORKLOADURI": f"unix://{WORKLOAD_IN_MODULE}/{SOCKET}",
             "IOTEDGE_IOTHUBHOSTNAME": self._connection.host,
-            "IOTEDGE_GATEWAYHOSTNAME": self._gateway,
+            "IOTEDGE_GATEWAYHOSTNAME": self._config.address if self._edge_hub else self._gateway,
             "IOTEDGE_DEVICEID": self._connection.device_id,
             "IOTEDGE_MODULEID": module.name,
             "IOTEDGE_MODULEGENERATIONID": identity.generation,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit_sim.iothub.errors import SimulatorError
+from edgekit_sim.iothub.retention import DAYS, MEGABYTES, Retention
 from edgekit_sim.iothub.routing.file import read_routes
 from edgekit_sim.iothub.server import HUB_NAME, Settings, serve
 from edgekit_sim.iothub.uploads import storage_of_environment
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             plain_port=options.plain_port,
             durable=not options.volatile,
             tier=options.tier,
+            retention=Retention(options.retention_days, options.retention_megabytes * 10**6),
             storage=storage_of_environment(),
             file_notifications=options.file_notifications,
             routing=read_routes(options.routes) if options.routes else None,
@@ -116,6 +118,15 @@ def _parser() -> argparse.ArgumentParser:
         "--file-notifications", action="store_true", help="tell the service side of uploaded files"
     )
     parser.add_argument("--routes", type=Path, help="file with the routing section to use")
+    parser.add_argument(
+        "--retention-days", type=float, default=DAYS, help="how long events are kept"
+    )
+    parser.add_argument(
+        "--retention-megabytes",
+        type=int,
+        default=MEGABYTES,
+        help="of state, beyond which the oldest events go",
+    )
     parser.add_argument("--volatile", action="store_true", help="do not wait for the disk")
     parser.add_argument("--json", action="store_true", help="say where it is as one JSON object")
     parser.add_argument("--until-stdin-closes", action="store_true")

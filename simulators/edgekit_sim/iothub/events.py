@@ -43,6 +43,8 @@ _STREAM = (
     " properties, body FROM streams WHERE stream = ?) "
 )
 _INSERT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)"
+_DELETE = "DELETE FROM events WHERE TRUE"
+_DELETE_IN_STREAM = "DELETE FROM streams WHERE stream = ?"
 _INSERT_IN_STREAM = "INSERT INTO streams VALUES (?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -63,6 +65,7 @@ class EventLog:
         self._store = store
         self._key: tuple[str, ...] = (stream,) if stream else ()
         self._insert = _INSERT_IN_STREAM if stream else _INSERT
+        self._delete = _DELETE_IN_STREAM if stream else _DELETE
         self._log = _STREAM if stream else _BUILT_IN
         ((last,),) = self._select("SELECT coalesce(max(sequence), 0) FROM log")
         self._sequence: int = last
@@ -138,17 +141,61 @@ class EventLog:
         return first, last, enqueued[0] if enqueued else 0
 
     def offset_after(self, partition: int, enqueued: int) -> int:
-        """The first offset enqueued after a time in milliseconds since 1970."""
-        ((offset,),) = self._select(
-            "SELECT min(offset) FROM log WHERE partition = ? AND enqueued > ?",
-            (partition, enqueued),
-        )
-        return int(offset) if offset is not None else self.extent(partition)[1] + 1
+        """The first offset enqueued after a time in milliseconds since 1970.
 
-    def count(self) -> int:
-        """How many events are on disk."""
-        ((count,),) = self._select("SELECT count(*) FROM log")
-        return int(count)
+        Found by halving, as events stand in a partition in the order in which they came.
+        """
+        first, last, _ = self.extent(partition)
+        below, above = first, last + 1
+        while below < above:
+            middle = (below + above) // 2
+            statement = (
+                "SELECT enqueued FROM log WHERE partition = ? AND offset >= ?"
+                " ORDER BY offset LIMIT 1"
+            )
+            ((found,),) = self._select(statement, (partition, middle))
+            if found > enqueued:
+                above = middle
+            else:
+                below = middle + 1
+        return below
+
+    def drop(self, before: int, limit: int) -> bool:
+        """Queue the removal of the oldest events; the newest of each partition stays.
+
+        Args:
+            before: only those enqueued before this time, in milliseconds since 1970.
+            limit: at most so many.
+
+        Returns:
+            Whether there was one; there may be more.
+        """
+        oldest = "SELECT sequence, enqueued FROM log ORDER BY sequence LIMIT ?"
+        old = [
+            sequence
+            for sequence, enqueued in self._select(oldest, (limit + PARTITIONS,))
+            if enqueued < before
+        ]
+        newest = self._newest()
+        gone = [sequence for sequence in old if sequence not in newest][:limit]
+        if not gone:
+            return False
+        kept = [sequence for sequence in newest if sequence <= gone[-1]]
+        marks = ",".join("?" * len(kept))
+        self._store.write(
+            f"{self._delete} AND sequence <= ? AND sequence NOT IN ({marks})",
+            (*self._key, gone[-1], *kept),
+        )
+        return True
+
+    def _newest(self) -> set[int]:
+        """The newest event of each partition that is on disk."""
+        statement = "SELECT sequence FROM log WHERE partition = ? ORDER BY offset DESC LIMIT 1"
+        return {
+            sequence
+            for partition in range(PARTITIONS)
+            for (sequence,) in self._select(statement, (partition,))
+        }
 
 
 def tell_apart(properties: str) -> tuple[Json, Json]:

@@ -32,6 +32,7 @@ from edgekit_sim.iothub.mqtt.sessions import (
 from edgekit_sim.iothub.properties import encode_properties
 from edgekit_sim.iothub.quotas import Quotas
 from edgekit_sim.iothub.registry import Registry
+from edgekit_sim.iothub.retention import Retention, keep_expiring
 from edgekit_sim.iothub.routing.router import Router
 from edgekit_sim.iothub.state_events import StateEvents
 from edgekit_sim.iothub.store import Store
@@ -55,6 +56,7 @@ class Hub:
         tier: whose rates hold: none, free, s1, s2 or s3.
         storage: the account for devices' files and routed messages, if there is one.
         notifies: whether the service side gets notices of files that devices uploaded.
+        retention: how long events are kept; None for as long as a new hub of the service does.
 
     Attributes:
         name: what events call it: the first part of its host name.
@@ -80,8 +82,10 @@ class Hub:
         tier: str = "none",
         storage: Storage | None = None,
         notifies: bool = False,
+        retention: Retention | None = None,
     ) -> None:
         self.store = store
+        self._retention = retention or Retention()
         self.name = hostnames[0].partition(".")[0]
         self.quotas = Quotas(tier, self.name)
         self.uploads = Uploads(store, storage, notifies)
@@ -112,6 +116,7 @@ class Hub:
         self.jobs.start()
         self.router.archive.start()
         self._spawn(self._sweep())
+        self._spawn(keep_expiring(self.store, self._logs, self._retention))
 
     async def stop(self) -> None:
         """Close all connections and write what is queued."""
@@ -123,6 +128,9 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.store.close()
+
+    def _logs(self) -> list[EventLog]:
+        return [self.events, *self.router.streams.values()]
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)

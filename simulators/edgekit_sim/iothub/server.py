@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,6 +38,7 @@ from edgekit_sim.iothub.listeners import (
 from edgekit_sim.iothub.quotas import TIERS
 from edgekit_sim.iothub.rest import make_application
 from edgekit_sim.iothub.rest.websocket import MQTT
+from edgekit_sim.iothub.retention import Retention
 from edgekit_sim.iothub.routing.configuration import Routing
 from edgekit_sim.iothub.store import Store
 from edgekit_sim.iothub.uploads import Storage
@@ -62,6 +63,7 @@ class Settings:
         storage: the storage account for devices' files and routed messages, if there is one.
         file_notifications: tell the service side of files that devices have uploaded.
         routing: the routes to use from now on; None for those of the last run.
+        retention: how long events are kept.
     """
 
     state: Path | None = None
@@ -75,6 +77,7 @@ class Settings:
     storage: Storage | None = None
     file_notifications: bool = False
     routing: Routing | None = None
+    retention: Retention = field(default_factory=Retention)
 
     def __post_init__(self) -> None:
         if not self.bind:
@@ -119,6 +122,7 @@ class Server:
                 self.settings.tier,
                 self.settings.storage,
                 self.settings.file_notifications,
+                self.settings.retention,
             )
             self._nodes = Nodes(self.hub)
             alone = self.settings.hostname == HUB_NAME  # a name that resolves nowhere

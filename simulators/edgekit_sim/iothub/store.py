@@ -151,6 +151,13 @@ class Store:
         """Rows of what has been committed."""
         return self._reader.execute(sql, parameters).fetchall()
 
+    def size(self) -> int:
+        """Bytes of the file that are in use; what was removed leaves room in it."""
+        (((pages,),), ((free,),), ((size,),)) = (
+            self.read(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
     def write(self, sql: str, parameters: tuple[Any, ...] = ()) -> None:
         """Queue a statement."""
         self._group.statements.append((sql, parameters))

@@ -70,7 +70,7 @@ def test_blocks_compressed_side_by_side_are_one_stream(blobs, length):
 def test_the_bytes_do_not_depend_on_the_number_of_threads(blobs, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
-    from edgekit.oci import layer as module
+    from edgekit.oci import compression as module
 
     content = bytes(range(256)) * 20_000
     expected = write_layer([Entry("data", content=content)], blobs)

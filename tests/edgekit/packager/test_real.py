@@ -233,3 +233,56 @@ def test_an_fpga_image_answers_over_grpc(store, tmp_path):
     values = np.frombuffer(made.outputs["y"].tensor_content, np.float32)
     assert values.tolist() == interpret(package, {"x": image})["y"].ravel().tolist()
     assert made.model_spec.version.value == 4
+
+
+SCRIPT = """
+import json, os
+import dateutil.parser
+
+def init():
+    global names
+    with open(os.path.join(os.environ["AZUREML_MODEL_DIR"], "days.json")) as file:
+        names = json.load(file)
+
+def run(data):
+    return names[dateutil.parser.parse(json.loads(data)["day"]).weekday()]
+"""
+
+
+@pytest.mark.needs("docker")
+def test_a_model_of_another_framework_is_scored_by_its_script(store, tmp_path):
+    from edgekit.oci.layer import file_digest
+    from edgekit.packager.deliver import load
+
+    (tmp_path / "days.json").write_text(
+        json.dumps(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
+    )
+    (tmp_path / "score.py").write_text(SCRIPT)
+    (tmp_path / "requirements.txt").write_text("python-dateutil\n")
+    digest = file_digest(tmp_path / "days.json")
+    model = PackagedModel(
+        "days", 1, digest, tmp_path / "days.json", kind="file", filename="days.json"
+    )
+    plan = plan_image(
+        model,
+        store,
+        (Platform("linux", "amd64"),),
+        score=tmp_path / "score.py",
+        requirements=tmp_path / "requirements.txt",
+    )
+    load(build_image(plan, store), "edgekit-test-days:1")
+    ask = (
+        "import http.client as h, time\n"
+        "for _ in range(200):\n"
+        "    try:\n"
+        "        c = h.HTTPConnection('127.0.0.1', 8080); c.request('POST', '/score', '{\"day\":"
+        ' "2026-01-02"}\'); print(c.getresponse().read().decode()); break\n'
+        "    except OSError: time.sleep(0.1)\n"
+    )
+    container = run("docker", "run", "--detach", "--read-only", "edgekit-test-days:1")
+    try:
+        answer = run("docker", "exec", container, "/usr/bin/python3", "-c", ask)
+    finally:
+        run("docker", "rm", "--force", container)
+        run("docker", "image", "rm", "--force", "edgekit-test-days:1")
+    assert json.loads(answer) == "Fri"

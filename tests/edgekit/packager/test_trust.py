@@ -168,3 +168,14 @@ def test_keygen_replaces_neither_of_its_files(capsys):
     assert run(["image", "keygen", "new.key", "--public", "release.key.pub"]) == 1
     assert "cannot write release.key.pub" in capsys.readouterr().err
     assert not Path("new.key").exists()
+
+
+def test_a_bundle_is_taken_as_a_policy_says(signed, address, capsys):  # noqa: F811
+    target, digest = signed
+    call("bundle", target, "site.tar")
+    policy, goal = Path("policy.toml"), f"{address}/site/digits:1"
+    policy.write_text('keys = ["release.key.pub"]\nbuilders = ["urn:example:ci"]\n')
+    assert run(["image", "unbundle", "site.tar", goal, "--policy", "policy.toml"]) == 1
+    assert "was built by urn:example:ci" in capsys.readouterr().err
+    policy.write_text('keys = ["release.key.pub"]\n')
+    assert answer("unbundle", "site.tar", goal, "--policy", "policy.toml")["digest"] == digest

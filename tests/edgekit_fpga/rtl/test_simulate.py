@@ -113,7 +113,7 @@ def test_the_command_runs_and_proves_on_rtl(package, images, tmp_path, capsys):
     given = ["--input", str(tmp_path / "in.npz"), "--json"]
     assert command(["fpga", "run", str(tmp_path / "net.npu"), "--backend", "rtl", *given]) == 0
     assert json.loads(capsys.readouterr().out)["cycles"] > package.manifest["macs"] / 128
-    proved = ["fpga", "prove", str(tmp_path / "net.npu"), str(tmp_path / "net.onnx"), "--rtl", "1"]
+    proved = ["fpga", "prove", str(tmp_path / "net.npu"), str(tmp_path / "net.onnx")]
     assert command([*proved, *given]) == 0
     pairs = json.loads(capsys.readouterr().out)["pairs"]
     assert set(pairs) == {"interpreter-onnxruntime", "interpreter-rtl", "rtl-onnxruntime"}

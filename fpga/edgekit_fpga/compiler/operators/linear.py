@@ -71,6 +71,8 @@ def multipliers(
         raise Unsupported("a weight scale is not a positive number")
     product = (incoming.scale * scale).astype(np.float32)
     multiplier = (product / outgoing.scale).astype(np.float32)
+    if not np.isfinite(multiplier).all():
+        raise Unsupported("its scales differ by more than float32 holds")
     return np.broadcast_to(multiplier, (channels,)).astype(np.float32)
 
 

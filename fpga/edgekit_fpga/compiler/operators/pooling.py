@@ -41,6 +41,8 @@ def average_all(b: Builder, name: str, source: str, made: str, outgoing: ir.Quan
     channels, height, width = tensor.shape
     pixels = np.float32(height * width)
     multiplier = np.float32(tensor.quantization.scale / np.float32(outgoing.scale * pixels))
+    if not np.isfinite(multiplier):
+        raise Unsupported("its scales differ by more than float32 holds")
     rank = len(b.shapes[source])
     weights = np.ones((channels, 1, height, width), np.int8)
     conv_layer(

@@ -7,26 +7,98 @@ the client's own, and queued for the disk; the acknowledgement goes out with tho
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 from urllib.parse import parse_qsl
 
 from edgekit_sim.iothub.client_certificates import chain_of
 from edgekit_sim.iothub.errors import HubFault
 from edgekit_sim.iothub.events import BODY_LIMIT
-from edgekit_sim.iothub.faults import DELAY, DROP, LOSE_ACKS, PARTITION, Fault
+from edgekit_sim.iothub.faults import DELAY, DROP, LOSE_ACKS, PARTITION, Fault, Faults
 from edgekit_sim.iothub.identities import Identity
 from edgekit_sim.iothub.mqtt import packets
 from edgekit_sim.iothub.mqtt.packets import Malformed
-from edgekit_sim.iothub.mqtt.sessions import TWIN, Session, feature_of
-
-if TYPE_CHECKING:
-    from edgekit_sim.iothub.hub import Hub
+from edgekit_sim.iothub.mqtt.sessions import TWIN, Session, Sessions, feature_of
+from edgekit_sim.iothub.quotas import Quotas
+from edgekit_sim.iothub.store import Acknowledges, Store
 
 logger = logging.getLogger(__name__)
 
 PACKET_LIMIT = BODY_LIMIT + 64 * 1024 + 16  # a full message with the longest topic
 UNACKNOWLEDGED_LIMIT = 2000  # messages not yet on disk, after which a client has to wait
 HELLO_SECONDS = 20  # for TLS and CONNECT
+
+
+class Gate(Protocol):
+    """Who lets clients in."""
+
+    def device(
+        self, device_id: str, module_id: str, password: str | None, chain: tuple[bytes, ...]
+    ) -> tuple[Identity, float]:
+        """The identity of a client, and until when it may stay; a HubFault refuses it."""
+
+
+class Takes(Protocol):
+    """Who takes messages."""
+
+    def telemetry(
+        self,
+        identity: Identity,
+        properties: str,
+        body: bytes,
+        sender: Acknowledges | None = None,
+        packet_id: int = 0,
+    ) -> None:
+        """Take a message; its sender, if given, is told when it is safe."""
+
+
+class Front(Protocol):
+    """What a connection needs of the hub, or edge hub, that it is to."""
+
+    @property
+    def faults(self) -> Faults:
+        """Faults in force."""
+
+    @property
+    def quotas(self) -> Quotas:
+        """The rates that hold."""
+
+    @property
+    def sessions(self) -> Sessions:
+        """What is remembered of clients."""
+
+    @property
+    def gatekeeper(self) -> Gate:
+        """Who lets clients in."""
+
+    @property
+    def router(self) -> Takes:
+        """Who takes messages."""
+
+    @property
+    def store(self) -> Store:
+        """Where messages are kept."""
+
+    @property
+    def open_connections(self) -> "set[DeviceConnection]":
+        """All connections."""
+
+    def connected(self, connection: "DeviceConnection") -> None:
+        """A client has proved who it is."""
+
+    def disconnected(self, connection: "DeviceConnection", will: tuple[str, bytes] | None) -> None:
+        """A client has gone; with a will that it did not take back."""
+
+    def ready(self, connection: "DeviceConnection") -> None:
+        """A client has connected or subscribed."""
+
+    def delivered(self, connection: "DeviceConnection", tag: int) -> None:
+        """A client has acknowledged what was delivered with a tag."""
+
+    def request(self, connection: "DeviceConnection", topic: str, payload: bytes) -> None:
+        """A client publishes to a topic that is not for messages; Malformed closes it."""
+
+    def set_model(self, identity: Identity, model_id: str) -> None:
+        """A client announces its model."""
 
 
 class DeviceConnection(asyncio.Protocol):
@@ -54,7 +126,7 @@ class DeviceConnection(asyncio.Protocol):
         "session",
     )
 
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: Front) -> None:
         self._hub = hub
         self._transport: asyncio.Transport | None = None
         self._rest = b""
