@@ -58,9 +58,7 @@ def put(message: Any, field: str, values: Any) -> None:
 
 
 @relaxed
-@given(
-    models, st.integers(0, 25), any_shape, small, floats, texts, st.binary(max_size=32), st.data()
-)
+@given(models, st.integers(0, 25), any_shape, small, floats, texts, st.data())
 def test_predict(
     model: Echo,
     number: int,
