@@ -176,7 +176,9 @@ module compact_requantizer (
     of_sum      <= second_2;
     valid       <= done_1 && !reset;
   end
-  clamp finish (
+  clamp #(
+      .CYCLES(1)
+  ) finish (
       .clk,
       .whole(rounded),
       .negative(sign_2),
