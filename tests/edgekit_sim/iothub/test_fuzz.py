@@ -34,7 +34,8 @@ MANY = settings(FEW, max_examples=100)
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubHandle]:
     with start_hub() as hub:
-        hub.create_device("victim", edge=True)
+        hub.create_device("victim", edge=True)  # requests may disable it, or delete it
+        hub.create_device("speaker", edge=True)
         hub.create_device("healthy")
         yield hub
 
