@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from edgekit_fpga import isa
 from edgekit_fpga.boards import Board
+from edgekit_fpga.cores import lacking
 from edgekit_fpga.errors import IsaError
 from edgekit_fpga.program import Program
 
@@ -58,6 +59,7 @@ def _problems(step: isa.Instruction, program: Program, board: Board, loaded: int
         yield "it writes beyond weight memory"
     if not isinstance(step, isa.Layer):
         return
+    yield from lacking(step, board)
     yield from _outside(step, board)
     yield from _windows(step, board)
     if isinstance(step, isa.Conv | isa.Pack | isa.Depthwise):

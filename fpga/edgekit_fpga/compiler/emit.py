@@ -13,6 +13,7 @@ from edgekit_fpga.checking import check_program
 from edgekit_fpga.compiler import ir
 from edgekit_fpga.compiler.allocate import packable
 from edgekit_fpga.compiler.stream import Step, stream
+from edgekit_fpga.cores import lacking
 from edgekit_fpga.cycles import ceil_div
 from edgekit_fpga.errors import BoardError, IsaError, Problem, Refused
 from edgekit_fpga.program import Placement, Program, Trace, pack_entry
@@ -62,6 +63,8 @@ def emit(graph: ir.Graph, placements: Mapping[str, Placement], board: Board) -> 
     for layer in graph.layers:
         try:
             instruction, words = _instruction(graph, layer, placements, memories)
+            if reasons := list(lacking(instruction, board)):
+                raise ValueError("; ".join(reasons))
             steps.append(Step(instruction, _trace(graph, layer), words))
         except (ValueError, IsaError) as error:
             problems.append(Problem(layer.node, type(layer).__name__, str(error)))

@@ -44,19 +44,19 @@ module compact_beats #(
     output logic [            1:0] weight_lane_1, // byte of the weight word
     output logic [ ENTRY_BITS-1:0] entry
 );
-  logic is_mul, elementwise, blocked, depthwise;
-  always_comb begin
-    is_mul      = instruction.opcode == npu_isa::MUL;
-    elementwise = is_mul || instruction.opcode == npu_isa::MAP;
-    depthwise   = instruction.opcode == npu_isa::DWCONV;
-    blocked     = elementwise || depthwise || instruction.opcode == npu_isa::MAXPOOL;
+  // (an instruction stands long before its layer starts, so what it says is taken from registers)
+  logic is_mul, elementwise, blocked, depthwise, adds;
+  always_ff @(posedge clk) begin
+    is_mul      <= instruction.opcode == npu_isa::MUL;
+    elementwise <= instruction.opcode == npu_isa::MUL || instruction.opcode == npu_isa::MAP;
+    depthwise   <= instruction.opcode == npu_isa::DWCONV;
+    blocked     <= instruction.opcode != npu_isa::CONV && instruction.opcode != npu_isa::PACK;
+    adds        <= instruction.add_flag && instruction.opcode != npu_isa::MUL;
   end
 
   logic [8:0] step, steps;
   logic [11:0] tile, next_tile, block;
   logic [5:0] pause;
-  logic adds;
-  assign adds = instruction.add_flag && !is_mul;
   logic [WEIGHT_BITS-1:0] block_weight, next_weight;
   logic step_last, tile_last, fire;
   always_comb begin

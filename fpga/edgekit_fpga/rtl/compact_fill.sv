@@ -37,14 +37,17 @@ module compact_fill #(
 );
   typedef enum logic [1:0] {IDLE, WALK, ADVANCE, RETURN} state_t;
   state_t state;
+  // (an instruction stands long before its layer starts, so what it says is taken from registers)
   logic pack, elementwise, blocked, wide;
-  always_comb begin
-    pack        = instruction.opcode == npu_isa::PACK;
-    elementwise = instruction.opcode == npu_isa::MAP || instruction.opcode == npu_isa::MUL;
-    blocked     = elementwise || instruction.opcode == npu_isa::DWCONV
-               || instruction.opcode == npu_isa::MAXPOOL;
-    wide        = !pack && instruction.in_base[1:0] == 0 && instruction.in_row[1:0] == 0
-               && instruction.in_pixel[1:0] == 0;
+  logic [11:0] channels;
+  always_ff @(posedge clk) begin
+    pack        <= instruction.opcode == npu_isa::PACK;
+    elementwise <= instruction.opcode == npu_isa::MAP || instruction.opcode == npu_isa::MUL;
+    blocked     <= instruction.opcode == npu_isa::MAP || instruction.opcode == npu_isa::MUL
+                || instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
+    wide        <= instruction.opcode != npu_isa::PACK && instruction.in_base[1:0] == 0
+                && instruction.in_row[1:0] == 0 && instruction.in_pixel[1:0] == 0;
+    channels    <= (instruction.in_granules[11:0] + 12'd3) & ~12'd3;
   end
 
   // ---- where the walk is: kernel row and column, their tops for the pixel, bytes of the run
@@ -59,7 +62,7 @@ module compact_fill #(
   always_comb begin
     next_run      = run + (wide ? 12'd4 : 12'd1);
     run_end       = pack ? setup.segment[11:0] : blocked ? block + 12'd4
-                  : (instruction.in_granules[11:0] + 12'd3) & ~12'd3;
+                  : channels;
     run_last      = next_run == run_end;
     kernel_x_last = pack || elementwise || kernel_x + 1'b1 == instruction.kernel_width[10:0];
     kernel_y_last = elementwise || kernel_y + 1'b1 == instruction.kernel_height[10:0];

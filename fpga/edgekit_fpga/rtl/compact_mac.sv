@@ -28,10 +28,10 @@ module compact_mac (
     output logic                  [ 7:0] largest
 );
   logic is_mul, depthwise, greatest;
-  always_comb begin
-    is_mul    = instruction.opcode == npu_isa::MUL;
-    depthwise = instruction.opcode == npu_isa::DWCONV;
-    greatest  = instruction.opcode == npu_isa::MAXPOOL || instruction.opcode == npu_isa::MAP;
+  always_ff @(posedge clk) begin
+    is_mul    <= instruction.opcode == npu_isa::MUL;
+    depthwise <= instruction.opcode == npu_isa::DWCONV;
+    greatest  <= instruction.opcode == npu_isa::MAXPOOL || instruction.opcode == npu_isa::MAP;
   end
 
   // ---- cycle 1: operands

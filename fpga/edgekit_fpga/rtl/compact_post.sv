@@ -66,10 +66,10 @@ module compact_post #(
   // ---- results, and those that an add waits for
   logic with_add, looked_up, ready;
   logic [7:0] result;
-  assign with_add = instruction.add_flag && instruction.opcode != npu_isa::MUL;
   assign ready    = looked_up || (valid_in && !instruction.table_flag);
   assign result   = looked_up ? entry[7:0] : data_in;
   always_ff @(posedge clk) begin
+    with_add  <= instruction.add_flag && instruction.opcode != npu_isa::MUL;
     looked_up <= valid_in && instruction.table_flag && !reset;
     valid_out <= ready && !with_add && !reset;
     data_out  <= result;

@@ -336,7 +336,8 @@ module npu_compact #(
   // ---- where results go
   logic blocked, final_result, final_write;
   logic [ADDRESS_BITS-1:0] out_address;
-  assign blocked = instruction.opcode != npu_isa::CONV && instruction.opcode != npu_isa::PACK;
+  always_ff @(posedge clk)
+    blocked <= instruction.opcode != npu_isa::CONV && instruction.opcode != npu_isa::PACK;
   compact_walker #(
       .ADDRESS_BITS(ADDRESS_BITS)
   ) walker (
@@ -359,8 +360,8 @@ module npu_compact #(
 
   // ---- the second operand of MUL and of adds: fetched when the result before is made
   logic takes_second, second_coming;
-  assign takes_second = instruction.add_flag || instruction.opcode == npu_isa::MUL;
   always_ff @(posedge clk) begin
+    takes_second   <= instruction.add_flag || instruction.opcode == npu_isa::MUL;
     second_request <= !reset && ((launch && takes_second)
                    || (result_valid && takes_second && !final_result)
                    || (second_request && !second_grant));

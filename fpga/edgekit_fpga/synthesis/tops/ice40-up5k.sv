@@ -1,4 +1,4 @@
-// The NPU on an iCEBreaker with iCE40UP5K: the 12 MHz oscillator times 64 / 32 makes its clock, the
+// The NPU on an iCEBreaker with iCE40UP5K: the 12 MHz oscillator times 56 / 32 makes its clock, the
 // USB bridge's serial line, flow control included, is the host's link, and the red lamp is on while
 // the NPU runs. The memories' content needs no reset, so 128 clocks of it are enough.
 module board (
@@ -9,11 +9,11 @@ module board (
     output logic busy_n
 );
   logic clk, locked, reset, busy;
-  // 12 MHz * 64 / 32 = 24 MHz
+  // 12 MHz * 56 / 32 = 21 MHz
   SB_PLL40_PAD #(
       .FEEDBACK_PATH("SIMPLE"),
       .DIVR(4'd0),
-      .DIVF(7'd63),
+      .DIVF(7'd55),
       .DIVQ(3'd5),
       .FILTER_RANGE(3'd1)
   ) pll (
