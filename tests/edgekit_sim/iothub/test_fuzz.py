@@ -42,7 +42,7 @@ def hub() -> Iterator[HubHandle]:
 
 @pytest.fixture(scope="module")
 def greetings(hub: HubHandle) -> dict[str, bytes]:
-    """How the device that is tried, and the one that is not, say who they are."""
+    """How devices that no odd request is about say who they are."""
     return {name: hello(hub, name) for name in ("speaker", "healthy")}
 
 
