@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edgekit.errors import WorkspaceError
+from edgekit.wholefile import whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -145,13 +146,10 @@ class Workspace:
         settings = folder.absolute() / SETTINGS
         try:
             settings.parent.mkdir(parents=True, exist_ok=True)
-            temporary = settings.with_name(f".{SETTINGS}.{os.getpid()}")
-            temporary.write_text(
-                # a JSON string is a TOML string
-                _TEMPLATE.format(database=json.dumps(database), blobs=json.dumps(blobs)),
-                encoding="utf-8",
-            )
-            temporary.replace(settings)
+            # a JSON string is a TOML string
+            text = _TEMPLATE.format(database=json.dumps(database), blobs=json.dumps(blobs))
+            with whole_file(settings) as file:
+                file.write(text.encode())
         except OSError as error:
             raise WorkspaceError(
                 f"cannot make a workspace in {folder}: {error.strerror}"

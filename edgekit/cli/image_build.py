@@ -171,7 +171,7 @@ def build(
         reference=where,
         platforms=[str(platform) for platform in built.platforms],
         tags=labels(tags),
-        properties=labels(properties),
+        properties=labels(properties) | ({"fpga.board": fpga} if fpga else {}),
     )
     seconds = time.monotonic() - began
     _report(built, packaged, where, uploaded, seconds, as_json, pushed_to=target is not None)

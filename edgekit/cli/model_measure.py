@@ -138,6 +138,7 @@ def profile(ref: str, inputs: Path | None, threads: int, as_json: bool) -> None:
 
     registry = open_registry()
     version = registry.get(ModelRef.parse(ref))
+    version.check_onnx()
     measured = measure(registry.model_file(version.ref), inputs=inputs, threads=threads)
     registry.record_profile(version.ref, measured.as_dict())
     if as_json:

@@ -12,6 +12,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH = 100
+_SHORT = 30
 _NUMBER = re.compile(r"-?[0-9][0-9,]*(\.[0-9]+)?")
 
 
@@ -45,7 +46,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     )
     for position, name in enumerate(columns):
         numeric = bool(cells) and all(_NUMBER.fullmatch(str(row[position])) for row in cells)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        # what a row is about is to be copied from it: it stays in one line, the others are folded
+        whole = position == 0 and max((len(str(row[0])) for row in cells), default=0) <= _SHORT
+        table.add_column(
+            name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole
+        )
     for row in cells:
         # as Text, lest rich takes edgekit[sim] for its markup
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))

@@ -8,7 +8,7 @@ import click
 
 from edgekit.cli.output import json_option, say
 from edgekit.cli.sim_hub_fault import fault
-from edgekit.cli.sim_hub_look import device, events, invoke, twin
+from edgekit.cli.sim_hub_look import device, events, invoke, routes, twin
 
 
 @click.group(invoke_without_command=True)
@@ -92,7 +92,7 @@ def hub(ctx: click.Context, /, until_stdin_closes: bool, as_json: bool, **option
     run(settings, _print_json if as_json else _print_text, until_stdin_closes)
 
 
-for command in (device, events, fault, invoke, twin):
+for command in (device, events, fault, invoke, routes, twin):
     hub.add_command(command)
 
 

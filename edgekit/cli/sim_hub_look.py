@@ -1,4 +1,4 @@
-"""`edgekit sim hub events`, `device`, `twin` and `invoke`: a look at a hub that runs."""
+"""`edgekit sim hub events`, `routes`, `device`, `twin` and `invoke`: a look at a hub that runs."""
 
 import contextlib
 import json
@@ -51,18 +51,22 @@ def _path(device: str, module: str | None) -> str:
 @state_option
 @click.option("--after", type=int, default=0, help="Only events after this sequence number.")
 @click.option("--device", help="Only events of this device.")
+@click.option("--endpoint", default="", help="An event stream that routes lead to.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new ones until Ctrl-C.")
 @json_option
-def events(state: Path, after: int, device: str | None, follow: bool, as_json: bool) -> None:
+def events(
+    state: Path, after: int, device: str | None, endpoint: str, follow: bool, as_json: bool
+) -> None:
     """Show what devices sent.
 
     \b
     Examples:
       edgekit sim hub events --follow
       edgekit sim hub events --device d1 --json
+      edgekit sim hub events --endpoint alerts
     """
     hub = hub_of(state)
-    found = hub.events(after)
+    found = hub.events(after, endpoint)
     if not follow:
         chosen = [event for event in found if device in (None, event["deviceId"])]
         if as_json:
@@ -77,7 +81,54 @@ def events(state: Path, after: int, device: str | None, follow: bool, as_json: b
                 if device in (None, event["deviceId"]):
                     click.echo(json.dumps(event) if as_json else _line(event))
             time.sleep(POLL_SECONDS)
-            found = hub.events(after)
+            found = hub.events(after, endpoint)
+
+
+@click.command()
+@state_option
+@json_option
+def routes(state: Path, as_json: bool) -> None:
+    """Show the routes of a running hub, and how their endpoints are.
+
+    \b
+    Examples:
+      edgekit sim hub routes
+      edgekit sim hub routes --json    the whole routing section, and the endpoints' health
+    """
+    hub = hub_of(state)
+    routing = hub.routing()
+    health = hub.request("GET", "/edgekit/routing/health")["value"]
+    if as_json:
+        print_json({"routing": routing, "health": health})
+        return
+    fallback = routing["fallbackRoute"]
+    print_table(
+        "Routes",
+        ("route", "source", "condition", "endpoints", "on"),
+        [
+            (
+                route["name"],
+                route["source"],
+                route["condition"],
+                ", ".join(route["endpointNames"]),
+                "yes" if route["isEnabled"] else "no",
+            )
+            for route in (*routing["routes"], fallback)
+        ],
+    )
+    print_table(
+        "Endpoints",
+        ("endpoint", "health", "waiting", "last error"),
+        [
+            (
+                one["endpointId"],
+                one["healthStatus"],
+                one.get("waitingMessages"),
+                one.get("lastKnownError"),
+            )
+            for one in health
+        ],
+    )
 
 
 def _row(event: dict[str, Any]) -> tuple[Any, ...]:

@@ -8,11 +8,8 @@ its digest says, each ONNX file read and checked again.
 
 import hashlib
 import io
-import os
-import secrets
 import tarfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,11 +54,11 @@ from edgekit.registry.schema import (
     versions,
 )
 from edgekit.registry.versions import put_labels
+from edgekit.wholefile import whole_file
 
 _RECORD = "registry/sha256/"
 _BLOBS = "blobs/sha256/"
 _LARGEST_RECORD = 1 << 28
-_SUFFIX = ".partial"
 
 
 def export_registry(database: Database, blobs: BlobStore, target: Path) -> Record:
@@ -72,17 +69,8 @@ def export_registry(database: Database, blobs: BlobStore, target: Path) -> Recor
     """
     with database.reading() as connection:
         record = _read(connection)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}{_SUFFIX}")
-    try:
-        with explained(f"writing {target}"):
-            with temporary.open("xb") as file:
-                _write(file, record, blobs)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-    finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            temporary.unlink()
+    with explained(f"writing {target}"), whole_file(target) as file:
+        _write(file, record, blobs)
     return record
 
 

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 from edgekit.errors import RegistryError
 from edgekit.registry.database import explained, first_line
 from edgekit.registry.records import check_digest
+from edgekit.wholefile import whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,11 @@ class Intake:
         copy = self.folder / name
         with explained(f"copying {shown}"):
             copy.parent.mkdir(parents=True, exist_ok=True)
-            return Incoming(copy, *_copy(source, copy))
+            with copy.open("xb") as writing:
+                digest, size = _copy(source, writing)
+                writing.flush()
+                os.fsync(writing.fileno())
+        return Incoming(copy, digest, size)
 
 
 class BlobStore:
@@ -292,30 +297,24 @@ def copy_verified(source: Path, target: Path, digest: str) -> None:
     Raises:
         RegistryError: it is not, or `target` cannot be written.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with explained(f"writing {target}"):
-            with source.open("rb") as reading:
-                found, _size = _copy(reading, temporary)
-            if found != digest:
-                raise RegistryError(f"the stored file {source} changed while it was copied")
-            temporary.replace(target)
-    finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            temporary.unlink()
+    with (
+        explained(f"writing {target}"),
+        source.open("rb") as reading,
+        whole_file(target) as writing,
+    ):
+        found, _size = _copy(reading, writing)
+        if found != digest:
+            raise RegistryError(f"the stored file {source} changed while it was copied")
 
 
-def _copy(reading: IO[bytes], target: Path) -> tuple[str, int]:
-    """Copy what is left of a file and flush it to disk; its digest and size."""
+def _copy(reading: IO[bytes], writing: IO[bytes]) -> tuple[str, int]:
+    """Copy what is left of a file; the digest and size of that."""
     hashing = hashlib.new(_ALGORITHM)
     size = 0
-    with target.open("xb") as writing:
-        while chunk := reading.read(_CHUNK):
-            hashing.update(chunk)
-            writing.write(chunk)
-            size += len(chunk)
-        writing.flush()
-        os.fsync(writing.fileno())
+    while chunk := reading.read(_CHUNK):
+        hashing.update(chunk)
+        writing.write(chunk)
+        size += len(chunk)
     return f"{_ALGORITHM}:{hashing.hexdigest()}", size
 
 

@@ -83,7 +83,8 @@ def explained(what: str) -> Iterator[None]:
             f"{what} needs the Python package {error.name}", hint=f"pip install {error.name}"
         ) from error
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
+        named = error.filename and str(error.filename) not in what
+        place = f" ({error.filename})" if named else ""
         raise RegistryError(f"{what} failed: {error.strerror or error}{place}") from error
 
 

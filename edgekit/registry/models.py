@@ -112,12 +112,13 @@ class Models(Opened):
 
         Raises:
             NotFound: there is no such version.
-            ModelError: it is too large to be one message.
+            ModelError: it is of another framework, or too large to be one message.
             RegistryError: a file is missing or damaged.
         """
         from edgekit.registry.onnxfile import read_whole  # slow to import
 
         version = self.get(ref)
+        version.check_onnx()
         path = local_model(self._blobs, version)
         return read_whole(path) if version.files_for("weights") else path.read_bytes()
 
@@ -159,7 +160,8 @@ class Models(Opened):
         """
         if ref.version is None:
             raise RegistryError(
-                f"which version of {ref.name} is to be deleted?", hint=f"write {ref.name}:VERSION"
+                f"say which version of {ref.name} is to be deleted",
+                hint=f"write {ref.name}:VERSION",
             )
         with self._database.writing(alone=True) as connection:
             version_id = versions.find_id(connection, ref)

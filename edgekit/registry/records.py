@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from edgekit.errors import RegistryError
+from edgekit.errors import ModelError, RegistryError
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 ALIAS = re.compile(r"[a-z]([a-z0-9._-]*[a-z0-9])?")
@@ -166,6 +166,18 @@ class ModelVersion:
     def total_size(self) -> int:
         """The bytes of all its files."""
         return self.size + sum(file.size for file in self.files)
+
+    def check_onnx(self) -> None:
+        """Hold that the model is ONNX, for what works on nothing else.
+
+        Raises:
+            ModelError: it is of another framework.
+        """
+        if self.framework != "onnx":
+            raise ModelError(
+                f"{self.ref} is a {self.framework} model, and this works on ONNX models",
+                hint="export it to ONNX and register that",
+            )
 
     def files_for(self, role: Role) -> tuple[ModelFile, ...]:
         """Those of its files that are there for `role`."""

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga.errors import GraphError
+from edgekit_fpga.interpreter import batches
 from edgekit_fpga.package import Package
-from edgekit_fpga.running import run
+from edgekit_fpga.running import check_inputs, run
 from edgekit_fpga.witness import witness
 
 Array = NDArray[Any]
@@ -23,6 +24,19 @@ class Comparison:
     mismatches: int
     tensors: Mapping[str, tuple[int, int]]
 
+    def __add__(self, other: "Comparison") -> "Comparison":
+        tensors = dict(self.tensors)
+        for name, (size, wrong) in other.tensors.items():
+            before = tensors.get(name, (0, 0))
+            tensors[name] = (before[0] + size, before[1] + wrong)
+        return Comparison(
+            self.compared + other.compared, self.mismatches + other.mismatches, tensors
+        )
+
+
+# inputs whose layers are held in memory at a time
+PART = 64
+
 
 def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comparison:
     """Run package and model on the same inputs and compare every layer's integers.
@@ -32,8 +46,11 @@ def compare(package: Package, model: bytes, inputs: Mapping[str, Array]) -> Comp
         GraphError: ONNX Runtime cannot run the model.
         InputError: as `run`.
     """
-    seen = interpreted(package, inputs)
-    return held_against(witness(package, model, inputs, list(seen)), seen, package)
+    total = Comparison(0, 0, {})
+    for part in batches(check_inputs(package, inputs), PART):
+        seen = interpreted(package, part)
+        total += held_against(witness(package, model, part, list(seen)), seen, package)
+    return total
 
 
 def interpreted(

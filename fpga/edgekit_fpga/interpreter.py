@@ -5,18 +5,17 @@ writes activation memory by the instructions' own descriptors, and computes with
 Sums run in float32 or float64 only where every partial sum is an integer they hold exactly.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga import isa
+from edgekit_fpga.activations import Activations, Region
 from edgekit_fpga.arithmetic import (
     Int8,
-    Int64,
     fixed_add,
     float_requantize,
     requantize,
@@ -24,24 +23,18 @@ from edgekit_fpga.arithmetic import (
 )
 from edgekit_fpga.boards import Array
 from edgekit_fpga.errors import IsaError
-from edgekit_fpga.program import Placement, Program, unpack_entry
+from edgekit_fpga.program import Program, unpack_entry
 
-Indices = NDArray[np.int64]
 Numbers = NDArray[Any]
 FLOAT32_EXACT = 1 << 24
+# elements that are computed at a time: more are no faster, and take more memory
+BATCH = 32
 
 
-@dataclass(frozen=True)
-class Region:
-    """A tensor's place as an instruction describes it."""
-
-    base: int
-    row: int
-    pixel: int
-    rotation: int
-    height: int
-    width: int
-    granules: int
+def batches(arrays: Mapping[str, Numbers], size: int) -> Iterator[dict[str, Numbers]]:
+    """Arrays that share a first axis, in parts of at most `size` along it."""
+    for start in range(0, len(next(iter(arrays.values()))), size):
+        yield {name: value[start : start + size] for name, value in arrays.items()}
 
 
 @dataclass(eq=False)
@@ -66,7 +59,6 @@ class Machine:
         self._multiplier = np.ldexp(self._mantissa.astype(np.float64), -self._shift).astype(
             np.float32
         )
-        self._weights: dict[int, tuple[Numbers, Int64]] = {}
         self._pairs: dict[tuple[int, ...], Int8] = {}
 
     def run(
@@ -86,12 +78,13 @@ class Machine:
             Tensor name -> int8 (N, C, H, W).
         """
         batch = len(next(iter(inputs.values())))
-        lanes = self.array.output_lanes
-        memory = np.zeros((batch, self.array.banks * self.granules, lanes), np.int8)
+        if batch > BATCH and observe is None:
+            parts = [self.run(part, outputs) for part in batches(inputs, BATCH)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+        memory = Activations(batch, self.array.banks, self.granules, self.array.output_lanes)
         places = self.program.placements
         for name, value in inputs.items():
-            self._store(memory, places[name], value)
-        weights = np.zeros((0, lanes, self.array.reduction_lanes), np.int8)
+            memory.store(places[name], value)
         weights = self.program.weights[: self.program.resident]
         streamed = self.program.resident
         step = 0
@@ -99,13 +92,8 @@ class Machine:
             if isinstance(instruction, isa.End):
                 break
             if isinstance(instruction, isa.Load):
-                weights = weights.copy()
-                end = instruction.weights + instruction.count
-                if len(weights) < end:
-                    missing = np.zeros((end - len(weights), *weights.shape[1:]), np.int8)
-                    weights = np.concatenate([weights, missing])
                 part = self.program.weights[streamed : streamed + instruction.count]
-                weights[instruction.weights : end] = part
+                weights = _loaded(weights, instruction.weights, part)
                 streamed += instruction.count
                 continue
             assert isinstance(instruction, isa.Layer)
@@ -113,55 +101,13 @@ class Machine:
             if observe is not None:
                 self._observe(step, made, memory, observe)
             step += 1
-        return {name: self._fetch(memory, places[name]) for name in outputs}
-
-    # --- memory -----------------------------------------------------------------------------
-
-    def _indices(self, region: Region) -> Indices:
-        return _granule_indices(region, self.array.banks, self.granules)
-
-    def _read(self, memory: Int8, region: Region) -> Int8:
-        """(N, H, W, granules * O) of a region."""
-        part: Int8 = memory[:, self._indices(region)]
-        return part.reshape(*part.shape[:3], -1)
-
-    def _write(self, memory: Int8, region: Region, value: Int8) -> None:
-        lanes = self.array.output_lanes
-        split = value.reshape(*value.shape[:3], region.granules, lanes)
-        memory[:, self._indices(region)] = split
-
-    def _read_dense(self, memory: Int8, region: Region, channels: int) -> Int8:
-        lanes = self.array.output_lanes
-        count = -(-region.width * channels // lanes)
-        rows = Region(region.base, region.row, 1, region.rotation, region.height, count, 1)
-        flat = self._read(memory, rows).reshape(len(memory), region.height, -1)
-        used = flat[:, :, : region.width * channels]
-        return used.reshape(len(memory), region.height, region.width, channels)
-
-    def _store(self, memory: Int8, place: Placement, value: Int8) -> None:
-        batch, channels, height, width = value.shape
-        lanes = self.array.output_lanes
-        pixels = value.transpose(0, 2, 3, 1)
-        if place.dense:
-            count = -(-width * channels // lanes)
-            flat = np.zeros((batch, height, count * lanes), np.int8)
-            flat[:, :, : width * channels] = pixels.reshape(batch, height, -1)
-            region = Region(place.base, place.row, 1, place.rotation, height, count, 1)
-            self._write(memory, region, flat.reshape(batch, height, count, lanes))
-            return
-        granules = -(-channels // lanes)
-        padded = np.zeros((batch, height, width, granules * lanes), np.int8)
-        padded[..., :channels] = pixels
-        self._write(memory, _region(place, granules), padded)
-
-    def _fetch(self, memory: Int8, place: Placement) -> Int8:
-        region = _region(place, -(-place.channels // self.array.output_lanes))
-        value = self._read(memory, region)[..., : place.channels]
-        return np.ascontiguousarray(value.transpose(0, 3, 1, 2))
+        return {name: memory.fetch(places[name]) for name in outputs}
 
     # --- instructions -----------------------------------------------------------------------
 
-    def _layer(self, index: int, layer: isa.Layer, memory: Int8, weights: Int8) -> dict[str, Int8]:
+    def _layer(
+        self, index: int, layer: isa.Layer, memory: Activations, weights: Int8
+    ) -> dict[str, Int8]:
         """Carry out one instruction; the values of its steps by the name of the step."""
         made: dict[str, Int8] = {}
         out = Region(
@@ -179,7 +125,7 @@ class Machine:
                 layer.add_base, layer.add_row, layer.add_pixel, layer.add_rotation,
                 out.height, out.width, out.granules,
             )  # fmt: skip
-            second = self._read(memory, place)
+            second = memory.read(place)
         value = made["own"] = self._own(index, layer, memory, weights, second)
         if layer.table:
             entries = self.program.tables[layer.table_base : layer.table_base + 256]
@@ -190,15 +136,15 @@ class Machine:
         if layer.pool:
             value = made["pool"] = self._pool(layer, value)
             out = Region(out.base, out.row, out.pixel, out.rotation, 1, 1, out.granules)
-        self._write(memory, out, value)
+        memory.write(out, value)
         return made
 
     def _own(
-        self, index: int, layer: isa.Layer, memory: Int8, weights: Int8, second: Int8 | None
+        self, index: int, layer: isa.Layer, memory: Activations, weights: Int8, second: Int8 | None
     ) -> Int8:
         if isinstance(layer, isa.Conv | isa.Pack | isa.Depthwise):
             return self._requantize(layer, self._accumulate(index, layer, memory, weights))
-        source = self._read(memory, _input(layer, layer.in_granules))
+        source = memory.read(_input(layer, layer.in_granules))
         if isinstance(layer, isa.MaxPool):
             largest: Int8 = np.maximum.reduce([tap for _, _, tap in _taps(layer, source)])
             return largest
@@ -213,7 +159,7 @@ class Machine:
         self,
         index: int,
         layer: isa.Conv | isa.Pack | isa.Depthwise,
-        memory: Int8,
+        memory: Activations,
         weights: Int8,
     ) -> Numbers:
         """The accumulators (N, H, W, tiles * O) without bias, exact integers in some dtype."""
@@ -229,11 +175,11 @@ class Machine:
             return self._diagonal(layer, memory, tiles, taps)
         if isinstance(layer, isa.Pack):
             channels = layer.channels
-            source = self._read_dense(memory, _input(layer, 1), channels)
+            source = memory.read_dense(_input(layer, 1), channels)
             flat = tiles.transpose(1, 3, 0, 2).reshape(layer.steps * reduction, -1)
             matrix = flat[: taps * channels].reshape(taps, channels, -1)
         else:
-            source = self._read(memory, _input(layer, layer.in_granules))
+            source = memory.read(_input(layer, layer.in_granules))
             blocks = layer.steps // taps
             split = tiles.reshape(layer.out_granules, taps, blocks, lanes, reduction)
             full = split.transpose(1, 2, 4, 0, 3).reshape(taps, blocks * reduction, -1)
@@ -247,8 +193,8 @@ class Machine:
             total += tap.reshape(size) @ factors[number]
         return total.reshape(len(source), layer.out_height, layer.out_width, -1)
 
-    def _depthwise(self, layer: isa.Depthwise, memory: Int8, tiles: Int8) -> Numbers:
-        source = self._read(memory, _input(layer, layer.out_granules))
+    def _depthwise(self, layer: isa.Depthwise, memory: Activations, tiles: Int8) -> Numbers:
+        source = memory.read(_input(layer, layer.out_granules))
         factors = tiles.transpose(1, 3, 0, 2).reshape(-1, source.shape[-1]).astype(np.float32)
         shape = (len(source), layer.out_height, layer.out_width, source.shape[-1])
         total = np.zeros(shape, np.float32)
@@ -257,11 +203,11 @@ class Machine:
             total += tap * factors[number]
         return total
 
-    def _diagonal(self, layer: isa.Conv, memory: Int8, tiles: Int8, taps: int) -> Numbers:
+    def _diagonal(self, layer: isa.Conv, memory: Activations, tiles: Int8, taps: int) -> Numbers:
         lanes = self.array.output_lanes
         if layer.advance != 1 or layer.steps != taps:
             raise IsaError(f"CONV: advance={layer.advance} with {layer.steps} steps")
-        source = self._read(memory, _input(layer, layer.in_granules))
+        source = memory.read(_input(layer, layer.in_granules))
         shape = (len(source), layer.out_height, layer.out_width, layer.out_granules, lanes)
         total = np.zeros(shape, np.int64)
         padded = _padded(layer, source)
@@ -316,7 +262,7 @@ class Machine:
         self,
         step: int,
         made: Mapping[str, Int8],
-        memory: Int8,
+        memory: Activations,
         observe: Callable[[str, Int8], None],
     ) -> None:
         trace = self.program.traces[step]
@@ -325,15 +271,17 @@ class Machine:
             name = getattr(trace, kind)
             if name == last and name in self.program.placements:
                 # a layer in parts makes the whole tensor only in memory
-                observe(name, self._fetch(memory, self.program.placements[name]))
+                observe(name, memory.fetch(self.program.placements[name]))
             elif name:
                 observe(name, value.transpose(0, 3, 1, 2))
 
 
-def _region(place: Placement, granules: int) -> Region:
-    return Region(
-        place.base, place.row, place.pixel, place.rotation, place.height, place.width, granules
-    )
+def _loaded(weights: Int8, start: int, part: Int8) -> Int8:
+    """Weight memory with `part` from word `start` on; it grows to hold it."""
+    missing = max(start + len(part) - len(weights), 0)
+    made = np.concatenate([weights, np.zeros((missing, *weights.shape[1:]), np.int8)])
+    made[start : start + len(part)] = part
+    return made
 
 
 def _input(layer: isa.Layer, granules: int) -> Region:
@@ -346,20 +294,6 @@ def _input(layer: isa.Layer, granules: int) -> Region:
         layer.in_width,
         granules,
     )
-
-
-@lru_cache(maxsize=4096)
-def _granule_indices(region: Region, banks: int, granules: int) -> Indices:
-    """Flat granule numbers (H, W, granules), bank-major: bank * size + granule in the bank."""
-    line = np.arange(region.height) + region.rotation
-    row = line % banks * granules + region.base + line // banks * region.row
-    inside = region.base + line // banks * region.row
-    pixel = np.arange(region.width) * region.pixel
-    part = np.arange(region.granules)
-    last = int(inside.max(initial=0)) + int(pixel.max(initial=0)) + region.granules
-    if last > granules:
-        raise IsaError(f"a tensor at {region.base} reaches beyond activation memory")
-    return row[:, None, None] + pixel[None, :, None] + part[None, None, :]
 
 
 def _padded(layer: isa.Layer, source: Int8) -> Int8:

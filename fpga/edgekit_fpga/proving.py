@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgekit_fpga import simulate
-from edgekit_fpga.comparing import Comparison, held_against, interpreted
+from edgekit_fpga.comparing import Comparison, compare, held_against, interpreted
 from edgekit_fpga.package import Package
 from edgekit_fpga.witness import witness
 
@@ -31,16 +31,14 @@ def compare_all(
         InputError: as `run`.
         SimulationError: the simulator cannot be built, or a run did not end.
     """
-    ours = interpreted(package, inputs)
-    reference = witness(package, model, inputs, list(ours))
-    pairs = {"interpreter-onnxruntime": held_against(reference, ours, package)}
+    pairs = {"interpreter-onnxruntime": compare(package, model, inputs)}
     if rtl:
         first = {name: value[:rtl] for name, value in inputs.items()}
         made = simulate.observed(package, first)
         integers = interpreted(package, first, exact=True)
-        shared = {name: value[:rtl] for name, value in reference.items() if name in made}
+        reference = witness(package, model, first, list(made))
         pairs["interpreter-rtl"] = held_against(
             {name: integers[name] for name in made}, made, package
         )
-        pairs["rtl-onnxruntime"] = held_against(shared, made, package)
+        pairs["rtl-onnxruntime"] = held_against(reference, made, package)
     return pairs

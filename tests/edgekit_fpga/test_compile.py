@@ -8,7 +8,7 @@ from edgekit_fpga import compare, compile_model, run
 from edgekit_fpga.boards import board_names, load_board
 from edgekit_fpga.compiler import import_model, passes_for
 from edgekit_fpga.compiler.execute import execute
-from edgekit_fpga.errors import BoardError, GraphError, Refused
+from edgekit_fpga.errors import BoardError, GraphError, InputError, Refused
 from tests.edgekit_fpga.graphs import small_net
 
 
@@ -85,6 +85,22 @@ def test_exact_integers_give_what_float32_gives(net):
     package = compile_model(net)
     inputs = images(4)
     assert np.array_equal(run(package, inputs)["y"], run(package, inputs, exact=True)["y"])
+
+
+def test_a_large_batch_is_run_and_compared_in_parts(net):
+    package = compile_model(net)
+    inputs = images(150)
+    parts = [run(package, {"x": inputs["x"][i : i + 1]})["y"] for i in range(150)]
+    assert np.array_equal(run(package, inputs)["y"], np.concatenate(parts))
+    one, all_of_them = compare(package, net, images(1)), compare(package, net, inputs)
+    assert all_of_them.mismatches == 0
+    assert all_of_them.compared == 150 * one.compared
+    assert all_of_them.tensors.keys() == one.tensors.keys()
+
+
+def test_nothing_is_not_compared(net):
+    with pytest.raises(InputError, match="the model takes x; given was nothing"):
+        compare(compile_model(net), net, {})
 
 
 def test_compiling_twice_gives_the_same_bytes(net):

@@ -179,7 +179,9 @@ module compact_requantizer (
     done_2      <= done_1 && !reset;
     valid       <= done_2 && !reset;
   end
-  clamp finish (
+  clamp #(
+      .CYCLES(1)
+  ) finish (
       .clk,
       .whole(rounded),
       .negative(sign_2),

@@ -24,7 +24,7 @@ def read_file(spec: TensorSpec, data: bytes) -> Array:
         raise RequestError(f"{spec.name} takes arrays, or one as a .npy file")
     try:
         array: Array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except Exception as error:  # whatever Python's tokenizer and parser raise on the header
         raise RequestError(f"{spec.name} has a .npy file that does not read") from error
     if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
         raise RequestError(f"{spec.name} is {spec.datatype}, the file has {array.dtype}")

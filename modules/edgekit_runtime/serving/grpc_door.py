@@ -33,6 +33,7 @@ CODES: tuple[tuple[type[ModuleError], grpc.StatusCode], ...] = (
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (Unavailable, grpc.StatusCode.UNAVAILABLE),
 )
+SPARE = 16  # calls beside inferences: health, metadata
 # who starts and watches containers has no token
 OPEN = frozenset({"ServerLive", "ServerReady"})
 
@@ -54,12 +55,14 @@ class GrpcDoor:
             SettingsError: the port is taken, or a file of TLS does not read.
         """
         server = grpc.aio.server(
+            # beyond this, holding a request only to refuse it would take memory
+            maximum_concurrent_rpcs=2 * settings.queue + SPARE,
             options=[
                 ("grpc.max_receive_message_length", settings.max_body),
                 ("grpc.max_send_message_length", -1),
                 # a second program on this port must fail, not take every other request
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
         )
         for name, package, methods in (
             ("inference.GRPCInferenceService", "inference", OpenInference(service).methods()),

@@ -4,6 +4,7 @@ Clients of Azure's accelerated models speak it. They name no model; their metada
 their service, `x-ms-aml-grpc-service-route: /api/v1/service/NAME`.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ TYPES = {
     "UINT32": (22, "uint32_val"),
     "UINT64": (23, "uint64_val"),
 }
+MOST_FILLED = 1 << 22  # elements of a tensor that one element may stand for
 DATATYPES = {number: datatype for datatype, (number, _) in TYPES.items()}
 
 _Method = Callable[[Any, dict[str, str]], Awaitable[Any]]
@@ -141,16 +143,18 @@ def write_tensor(target: Any, spec: TensorSpec, array: Array) -> None:
 
 def _elements(spec: TensorSpec, values: Any, shape: list[int]) -> Array:
     """Elements one by one; as in TensorFlow, the last one stands for all that are left out."""
-    if spec.datatype == "BYTES":
-        try:
+    size = math.prod(shape)
+    if 0 < len(values) < size and size > MOST_FILLED:
+        raise RequestError(f"{spec.name} has {len(values)} elements for {size}: send them all")
+    try:
+        if spec.datatype == "BYTES":
             found = np.array([value.decode() for value in values], object)
-        except UnicodeDecodeError as error:
-            raise RequestError(f"{spec.name} has data that is not UTF-8 text") from error
-    elif spec.datatype == "FP16":
-        found = np.array(values, np.uint16).view(np.float16)
-    else:
-        found = np.array(values)
-    size = int(np.prod(shape))
+        elif spec.datatype == "FP16":
+            found = np.array(values, np.uint16).view(np.float16)
+        else:
+            found = np.array(values)
+    except (UnicodeDecodeError, OverflowError) as error:
+        raise RequestError(f"{spec.name} has data that is not {spec.datatype}") from error
     if 0 < found.size < size:
         found = np.concatenate([found, np.repeat(found[-1:], size - found.size)])
     if spec.datatype in ("BYTES", "FP16"):

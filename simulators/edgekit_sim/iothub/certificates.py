@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -35,11 +36,17 @@ def ensure_authority(folder: Path) -> Path:
 def issue_server(folder: Path, names: Sequence[str]) -> Path:
     """Issue `server.pem` (key, certificate, authority) for DNS names and IP addresses.
 
+    One that is there stays if it is for these names and by this authority.
+
     Args:
         folder: where `ensure_authority` put its files.
         names: host names and addresses a client may call the hub by.
     """
+    path = folder / "server.pem"
     authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+    alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
+    if path.exists() and _serves(path, authority, alternatives):
+        return path
     signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -48,7 +55,7 @@ def issue_server(folder: Path, names: Sequence[str]) -> Path:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_alternative(n) for n in names]), False)
+        .add_extension(alternatives, critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )
@@ -56,8 +63,21 @@ def issue_server(folder: Path, names: Sequence[str]) -> Path:
     )
     chain = built.public_bytes(serialization.Encoding.PEM)
     chain += authority.public_bytes(serialization.Encoding.PEM)
-    _write(folder / "server.pem", _private(key) + chain)
-    return folder / "server.pem"
+    _write(path, _private(key) + chain)
+    return path
+
+
+def _serves(
+    path: Path, authority: x509.Certificate, alternatives: x509.SubjectAlternativeName
+) -> bool:
+    """Whether a server certificate is as it would be issued now."""
+    try:
+        present = x509.load_pem_x509_certificate(path.read_bytes())
+        found = present.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        present.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, x509.ExtensionNotFound, InvalidSignature):
+        return False
+    return found.value == alternatives and not _ends_soon(path)
 
 
 def _builder(

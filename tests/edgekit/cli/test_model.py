@@ -319,3 +319,19 @@ def test_a_profile_is_shown_and_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert (listed["profile"]["size"], listed["profile"]["memory"] > 0) == (listed["size"], True)
     assert run(["model", "show", "digits"]) == 0
     assert " MB of memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [("quantize", "--calibration", CALIBRATION), ("profile",)])
+def test_what_needs_onnx_says_so_of_another_framework(
+    verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data(capsys, "register", TEST, "--name", "trees", "--framework", "sklearn")
+
+    assert "trees:1 is a sklearn model" in error(capsys, verb[0], "trees", *verb[1:])
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_place_that_cannot_be_written_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    said = error(capsys, "download", "digits:1", "-o", "missing/x.onnx")
+
+    assert said == "edgekit: writing missing/x.onnx failed: No such file or directory\n"

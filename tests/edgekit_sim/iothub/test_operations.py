@@ -110,54 +110,56 @@ def service(storing: HubHandle) -> IoTHubRegistryManager:
 class Scenario:
     """A device or module that does all it can."""
 
-    def __init__(self, hub: HubHandle, service: Any, case: Case, folder: Path) -> None:
+    def __init__(
+        self, hub: HubHandle, service: Any, case: Case, folder: Path, device_id: str = ""
+    ) -> None:
         self.hub, self.service, self.case = hub, service, case
-        self.device_id = str(case)
+        self.device_id = device_id or str(case)
         self.module_id = "m" if case.module else ""
         self.path = f"/devices/{self.device_id}" + ("/modules/m" if case.module else "")
         self.twin = self.path.replace("/devices", "/twins")
-        self._pair = issue("anything")
+        self.key = tokens.new_key()
+        self.pair = issue("anything")
         self._certificate, self._key_file = folder / "cert.pem", folder / "key.pem"
-        self._certificate.write_text(pem(self._pair[0]))
-        self._key_file.write_bytes(private(self._pair[1]))
 
     def register(self) -> None:
         """Register it, and the device that a module is on."""
         names = {"deviceId": self.device_id, "moduleId": self.module_id}
         if self.case.module:
             self.hub.create_device(self.device_id)
-        authentication: dict[str, Any] = {"type": "sas"}
+        keys = {"primaryKey": self.key, "secondaryKey": tokens.new_key()}
+        authentication: dict[str, Any] = {"type": "sas", "symmetricKey": keys}
         if self.case.proof == CERTIFICATE:
-            thumbprint = self._pair[0].fingerprint(hashes.SHA256()).hex().upper()
+            thumbprint = self.pair[0].fingerprint(hashes.SHA256()).hex().upper()
             authentication = {"type": "selfSigned"}
             authentication["x509Thumbprint"] = {"primaryThumbprint": thumbprint}
         names = {key: value for key, value in names.items() if value}
         self.hub.request("PUT", self.path, {**names, "authentication": authentication})
 
-    def client(self) -> Recorder:
+    def client(self, **more: Any) -> Recorder:
         """A client of it."""
         kind, proof = self.case.kind, self.case.proof
         ids = (self.device_id, self.module_id) if self.case.module else (self.device_id,)
-        options: dict[str, Any] = {"websockets": self.case.websockets}
+        options: dict[str, Any] = {"websockets": self.case.websockets, **more}
         if proof == CONNECTION_STRING:
-            text = self.hub.device_connection_string(self.device_id, self.module_id)
+            text = f"HostName={self.hub.gateway};DeviceId={self.device_id}"
+            text += f";ModuleId={self.module_id}" if self.case.module else ""
+            text += f";SharedAccessKey={self.key}"
             made = kind.create_from_connection_string(text, **options)
         elif proof == KEY:
-            made = kind.create_from_symmetric_key(self._key(), self.hub.gateway, *ids, **options)
+            made = kind.create_from_symmetric_key(self.key, self.hub.gateway, *ids, **options)
         elif proof == TOKEN:
             made = kind.create_from_sastoken(self._token(600), **options)
         else:
+            self._certificate.write_text(pem(self.pair[0]))
+            self._key_file.write_bytes(private(self.pair[1]))
             x509 = X509(str(self._certificate), str(self._key_file))
             made = kind.create_from_x509_certificate(x509, self.hub.gateway, *ids, **options)
         return Recorder(made)
 
-    def _key(self) -> str:
-        keys = self.hub.request("GET", self.path)["authentication"]["symmetricKey"]
-        return str(keys["primaryKey"])
-
     def _token(self, seconds: int) -> str:
         resource = f"{self.hub.gateway}{self.path}"
-        return tokens.sign(resource, self._key(), int(time.time()) + seconds)
+        return tokens.sign(resource, self.key, int(time.time()) + seconds)
 
     async def run(self) -> set[str]:
         """All of it, with handlers and then in the old way; returns the operations used."""
@@ -253,6 +255,29 @@ class Scenario:
 
     async def _request(self, method: str, path: str, document: Any) -> Any:
         return await asyncio.to_thread(self.hub.request, method, path, document)
+
+    async def try_to_connect(self) -> None:
+        """Connect once."""
+        client = self.client(connection_retry=False)
+        try:
+            await do(client.connect)
+        finally:
+            await do(client.shutdown)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_who_has_another_proof_is_refused(
+    storing: HubHandle, service: Any, tmp_path: Path, case: Case
+) -> None:
+    one, other = (
+        Scenario(storing, service, case, tmp_path, f"{case}-{word}") for word in ("one", "other")
+    )
+    one.register()
+    other.register()
+    one.key, one.pair = other.key, other.pair
+    with pytest.raises(exceptions.CredentialError):
+        asyncio.run(one.try_to_connect())
+    asyncio.run(other.try_to_connect())  # with what the other was refused for
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
