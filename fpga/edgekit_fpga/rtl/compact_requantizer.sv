@@ -179,9 +179,7 @@ module compact_requantizer (
     done_2      <= done_1 && !reset;
     valid       <= done_2 && !reset;
   end
-  clamp #(
-      .CYCLES(1)
-  ) finish (
+  clamp finish (
       .clk,
       .whole(rounded),
       .negative(sign_2),
