@@ -1,9 +1,7 @@
 // Puts a rounded magnitude's sign back, adds an int8 offset and clamps to int8 bounds.
 //
-// Latency: CYCLES, 1 or 2; one value a cycle.
-module clamp #(
-    parameter int CYCLES = 2
-) (
+// Latency: 2 cycles, one value a cycle.
+module clamp (
     input  logic              clk,
     input  logic        [8:0] whole,
     input  logic              negative,
@@ -12,16 +10,9 @@ module clamp #(
     input  logic signed [7:0] high,
     output logic signed [7:0] result
 );
-  logic signed [10:0] sum, value;
-  assign sum = (negative ? -$signed({2'b0, whole}) : $signed({2'b0, whole})) + 11'(offset);
-  generate
-    if (CYCLES == 1) begin : g_at_once
-      assign value = sum;
-    end else begin : g_registered
-      always_ff @(posedge clk) value <= sum;
-    end
-  endgenerate
+  logic signed [10:0] value;
   always_ff @(posedge clk) begin
+    value <= (negative ? -$signed({2'b0, whole}) : $signed({2'b0, whole})) + 11'(offset);
     if (value < 11'(low)) result <= low;
     else if (value > 11'(high)) result <= high;
     else result <= value[7:0];

@@ -37,7 +37,7 @@ module compact_post #(
   logic [TABLE_BITS-1:0] read_address;
   logic [7:0] index;
   logic looking_second;
-  compact_store #(
+  memory #(
       .WIDTH(32),
       .DEPTH(TABLE_ENTRIES)
   ) lower_words (
@@ -48,7 +48,7 @@ module compact_post #(
       .read_address,
       .read_data(entry[31:0])
   );
-  compact_store #(
+  memory #(
       .WIDTH(4),
       .DEPTH(TABLE_ENTRIES)
   ) upper_words (

@@ -11,7 +11,7 @@
 //
 // Handshake: `take` with `multiplier` and `shift`, the accumulator follows a cycle later, `offset`,
 // `low` and `high` do not change meanwhile. An accumulator every 9 cycles at most; results come in
-// order, 21 cycles after `take` at the latest. A sum is taken where `sum_valid` meets `sum_ready`;
+// order, 22 cycles after `take` at the latest. A sum is taken where `sum_valid` meets `sum_ready`;
 // the operands that it is clamped by are the `sum_` ones, and `of_sum` comes with its result.
 module compact_requantizer (
     input  logic               clk,
@@ -149,7 +149,8 @@ module compact_requantizer (
   logic [7:0] units;
   logic [8:0] coarse, unit, beyond, rounded;
   logic [24:0] x;
-  logic below, close_above, close_below, up, beyond_int8, sign_1, sign_2, second_1, second_2, done_1;
+  logic below, close_above, close_below, up, beyond_int8, sign_1, sign_2, second_1, second_2, second_3;
+  logic done_1, done_2;
   always_comb begin
     x      = fraction[31:7];
     below  = lost || |fraction[6:0];
@@ -173,18 +174,18 @@ module compact_requantizer (
     sign_2      <= sign_1;
     second_2    <= second_1;
     done_1      <= done && !reset;
-    of_sum      <= second_2;
-    valid       <= done_1 && !reset;
+    second_3    <= second_2;
+    of_sum      <= second_3;
+    done_2      <= done_1 && !reset;
+    valid       <= done_2 && !reset;
   end
-  clamp #(
-      .CYCLES(1)
-  ) finish (
+  clamp finish (
       .clk,
       .whole(rounded),
       .negative(sign_2),
       .offset(second_2 ? sum_offset : offset),
-      .low(second_2 ? sum_low : low),
-      .high(second_2 ? sum_high : high),
+      .low(second_3 ? sum_low : low),
+      .high(second_3 ? sum_high : high),
       .result
   );
 endmodule

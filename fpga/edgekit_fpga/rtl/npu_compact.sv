@@ -82,7 +82,7 @@ module npu_compact #(
   // ---- instructions
   logic [INSTRUCTION_BITS-1:0] word_address;
   logic [31:0] word;
-  compact_store #(
+  memory #(
       .WIDTH(32),
       .DEPTH(INSTRUCTIONS * 32)
   ) instructions (
@@ -175,7 +175,7 @@ module npu_compact #(
   genvar i;
   generate
     for (i = 0; i < 4; i++) begin : g_byte
-      compact_store #(
+      memory #(
           .WIDTH(8),
           .DEPTH(2 ** (PLACE_BITS - 1))
       ) operand_bytes (
@@ -260,7 +260,7 @@ module npu_compact #(
   );
   generate
     for (i = 0; i < 2; i++) begin : g_entry
-      compact_store #(
+      memory #(
           .WIDTH(32),
           .DEPTH(REQUANT_TILES)
       ) requant (

@@ -49,7 +49,7 @@ module npu_compact_serial #(
   assign ahead      = pop ? head + 1'b1 : head;
   assign byte_valid = shown;
   assign rts_n      = waiting[9] || waiting[8];
-  compact_store #(
+  memory #(
       .WIDTH(8),
       .DEPTH(512)
   ) bytes (

@@ -6,7 +6,7 @@
 
 #include "Vdut.h"
 
-constexpr size_t CYCLES = 9, LATENCY = 22;
+constexpr size_t CYCLES = 9, LATENCY = 24;
 
 int main() {
   Vdut dut;
