@@ -321,6 +321,7 @@ def measure(megabytes: float, runs: int, downloads: Path | None) -> list[Figures
             figures.append(measure_docker("docker", False, kit, context, runs))
             if (program := buildkit_docker()) is not None:
                 figures.append(measure_docker(program, True, kit, context, runs))
+            run("docker", "image", "rm", "--force", f"{kit.address}/base:1")
     return figures
 
 

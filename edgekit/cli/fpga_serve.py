@@ -1,11 +1,13 @@
 """`edgekit fpga serve`: FPGA packages behind the doors of the scorer, on this machine."""
 
+import json
 import logging
 from pathlib import Path
 
 import click
 
 from edgekit.cli.fpga_backend import backend_options, package_file
+from edgekit.cli.output import json_option
 from edgekit.errors import EdgekitError
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -25,6 +27,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--tls-cert", type=FILE, help="Certificate chain, PEM; with --tls-key.")
 @click.option("--tls-key", type=FILE, help="Its key, PEM.")
 @click.option("--tls-client-ca", type=FILE, help="Only clients that this authority signed.")
+@json_option
 def serve(
     packages: tuple[str, ...],
     backend: str,
@@ -34,6 +37,7 @@ def serve(
     http_port: int,
     grpc_port: int,
     queue: int,
+    as_json: bool,
     **more: str | Path | None,
 ) -> None:
     """Serve each PACKAGE until Ctrl-C: over REST and gRPC, and MQTT where a broker is named.
@@ -41,7 +45,7 @@ def serve(
     PACKAGE is a file, served under its name, or NAME:VERSION of a model that was compiled into the
     registry (NAME:VERSION@BOARD where it was for several boards). REST and gRPC speak the Open
     Inference Protocol V2, gRPC TensorFlow Serving's Predict as well. A file that changes is taken
-    over without dropping a request.
+    over without dropping a request. With --json one line says where it listens, once it does.
 
     \b
     Examples:
@@ -78,4 +82,15 @@ def serve(
     }
     given = {name: str(value) for name, value in environment.items() if value is not None}
     logging.getLogger("edgekit_runtime").setLevel(logging.INFO)
-    serve_packages(Settings.read(given, "fpga-scorer"), sources)
+
+    def opened(port: int) -> None:
+        description = {
+            "http": f"{'https' if more['tls_cert'] else 'http'}://{bind}:{port}",
+            "grpc": f"{bind}:{grpc_port}" if grpc_port else None,
+            "packages": [str(source.path) for source in sources],
+            "backend": backend,
+        }
+        click.echo(json.dumps(description))
+
+    settings = Settings.read(given, "fpga-scorer")
+    serve_packages(settings, sources, opened if as_json else None)

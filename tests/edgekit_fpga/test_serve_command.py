@@ -1,11 +1,10 @@
 """`edgekit fpga serve` as a user starts it."""
 
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -30,22 +29,21 @@ def test_it_serves_a_file_under_its_name(package: Path) -> None:
     from edgekit_fpga import read_package
 
     image = np.random.default_rng(0).normal(size=(1, 1, 8, 8)).astype(np.float32)
-    arguments = ["fpga", "serve", str(package), "--http-port", "0", "--grpc-port", "0"]
+    arguments = ["fpga", "serve", str(package), "--http-port", "0", "--grpc-port", "0", "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "edgekit", *arguments],
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    assert process.stderr is not None
+    assert process.stdout is not None
     try:
-        deadline, port = time.monotonic() + 60, None
-        while port is None and time.monotonic() < deadline:
-            port = re.search(r"HTTP on \('127.0.0.1', (\d+)\)", process.stderr.readline())
-        assert port is not None
+        opened = json.loads(process.stdout.readline())
+        told = (opened["packages"], opened["grpc"], opened["backend"])
+        assert told == ([str(package)], None, "interpreter")
         tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1, 8, 8]}
         body = {"inputs": [{**tensor, "data": image.ravel().tolist()}]}
-        url = f"http://127.0.0.1:{port[1]}/v2/models/net/infer"
+        url = f"{opened['http']}/v2/models/net/infer"
         made = httpx.post(url, json=body).json()["outputs"][0]["data"]
         expected = run(read_package(package), {"x": image})["y"].ravel()
         assert np.array_equal(np.array(made, np.float32), expected)
@@ -54,7 +52,7 @@ def test_it_serves_a_file_under_its_name(package: Path) -> None:
     finally:
         process.kill()
         process.wait()
-        process.stderr.close()
+        process.stdout.close()
 
 
 @pytest.mark.parametrize(

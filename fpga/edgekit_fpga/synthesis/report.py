@@ -148,17 +148,19 @@ def _counted(plan: BuildPlan, data: Mapping[str, Any]) -> tuple[Resource, ...]:
 
 
 def _timing(data: Mapping[str, Any]) -> Timing | None:
-    """The slowest clock's path from register to register; None where there is no clock."""
-    clocks = data["fmax"]
-    if not clocks:
-        return None
-    clock = min(clocks, key=lambda name: clocks[name]["achieved"] / clocks[name]["constraint"])
-    paths = [
-        entry["path"]
+    """The slowest clock's path from register to register; None where there is none."""
+    paths = {
+        clock: entry["path"]
+        for clock in data["fmax"]
         for entry in data["critical_paths"]
-        if clock in entry["from"] and clock in entry["to"]
-    ]
-    path = paths[0]
+        # as in `posedge clk`
+        if clock == entry["from"].split()[-1] == entry["to"].split()[-1]
+    }
+    if not paths:
+        return None
+    clocks = {clock: data["fmax"][clock] for clock in paths}
+    clock = min(clocks, key=lambda name: clocks[name]["achieved"] / clocks[name]["constraint"])
+    path = paths[clock]
     return Timing(
         clock=clock,
         wanted_mhz=float(clocks[clock]["constraint"]),

@@ -28,6 +28,7 @@ GRACE = 8.0  # seconds for requests under way; a container engine kills after 10
 
 Answer = Callable[[Request], Awaitable[Reply]]
 Watch = Callable[[Callable[[], None]], Awaitable[None]]
+Opened = Callable[[int], None]
 
 
 def _rest(service: Service) -> Answer:
@@ -40,6 +41,7 @@ def serve(
     metrics: Metrics,
     watch: Watch | None = None,
     front: Callable[[Service], Answer] = _rest,
+    opened: Opened | None = None,
 ) -> None:
     """Serve models over HTTP, and over gRPC and MQTT where they are set, until SIGTERM or SIGINT.
 
@@ -50,6 +52,7 @@ def serve(
         watch: runs beside the doors until it is cancelled; calls its argument after each change of
             `models`.
         front: what answers HTTP requests from a service.
+        opened: called once the doors are open, with the port of HTTP.
 
     Raises:
         SettingsError: a door cannot be opened.
@@ -63,7 +66,7 @@ def serve(
         else None
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, models, metrics, door, watch, front))
+        runner.run(_serve(settings, models, metrics, door, watch, front, opened))
 
 
 async def _serve(
@@ -73,6 +76,7 @@ async def _serve(
     door: Door | None,
     watch: Watch | None,
     front: Callable[[Service], Answer],
+    opened: Opened | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -96,6 +100,8 @@ async def _serve(
     grpc = await _open_grpc(settings, service)
     if door is not None:
         door.open(on_failure=end)
+    if opened is not None:
+        opened(server.sockets[0].getsockname()[1])
     announce = (lambda: None) if door is None else door.announce
     watching = None if watch is None else asyncio.ensure_future(watch(announce))
     await ended.wait()

@@ -34,15 +34,16 @@ MANY = settings(FEW, max_examples=100)
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubHandle]:
     with start_hub() as hub:
-        hub.create_device("victim", edge=True)
+        hub.create_device("victim", edge=True)  # requests may disable it, or delete it
+        hub.create_device("speaker", edge=True)
         hub.create_device("healthy")
         yield hub
 
 
 @pytest.fixture(scope="module")
 def greetings(hub: HubHandle) -> dict[str, bytes]:
-    """How the device that is tried, and the one that is not, say who they are."""
-    return {name: hello(hub, name) for name in ("victim", "healthy")}
+    """How devices that no odd request is about say who they are."""
+    return {name: hello(hub, name) for name in ("speaker", "healthy")}
 
 
 @pytest.fixture
@@ -329,9 +330,9 @@ TOPICS = st.sampled_from(
         "$iothub/twin/PATCH/properties/reported/?$rid=",
         "$iothub/methods/res/200/?$rid=",
         "$iothub/methods/res/99999999999/?$rid=",
-        "devices/victim/messages/events/",
-        "devices/victim/messages/events/%24.mid=%ff&",
-        "devices/victim/messages/events/$.ct=application%2Fjson&$.ce=utf-8&",
+        "devices/speaker/messages/events/",
+        "devices/speaker/messages/events/%24.mid=%ff&",
+        "devices/speaker/messages/events/$.ct=application%2Fjson&$.ce=utf-8&",
     ]
 )
 
@@ -358,8 +359,8 @@ def test_mqtt_messages_of_all_kinds(
     hub: HubHandle, greetings: dict[str, bytes], messages: Any, packets: list[bytes]
 ) -> None:
     one = Raw(hub)
-    filters = ("$iothub/twin/res/#", "$iothub/methods/POST/#", "devices/victim/#")
-    data = greetings["victim"] + packet(
+    filters = ("$iothub/twin/res/#", "$iothub/methods/POST/#", "devices/speaker/#")
+    data = greetings["speaker"] + packet(
         0x82, b"\0\1" + b"".join(text(name) + b"\1" for name in filters)
     )
     for topic, end, document, body in messages:

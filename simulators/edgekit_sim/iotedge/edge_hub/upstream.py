@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -20,6 +21,9 @@ KEEPALIVE = 15  # seconds
 TOKEN_LIFE = 3600  # seconds
 PAUSES = (1, 10)  # seconds before the first and the later attempts
 API_VERSION = "2021-04-12"
+
+_REQUEST = re.compile(r"\$iothub/twin/(?:GET|PATCH/properties/reported)/\?\$rid=([^&]*)")
+_ANSWER = re.compile(r"\$iothub/twin/res/\d+/\?\$rid=([^&]*)")
 
 Received = Callable[[str, str, bytes], None]
 Sent = Callable[[str, int], None]
@@ -51,6 +55,7 @@ class ModuleLink:
         self._loop = asyncio.get_running_loop()
         self._filters: set[str] = set()
         self._numbers: dict[int, int] = {}
+        self._asked: dict[str, tuple[str, bytes]] = {}  # twin requests not yet answered, by number
         self._place = f"devices/{connection.device_id}/modules/{identity.name}"
         client = f"{connection.device_id}/{identity.name}"
         self._client = mqtt.Client(client, clean_session=True)
@@ -75,13 +80,25 @@ class ModuleLink:
     def _connected(self, client: mqtt.Client, _data: Any, _flags: Any, code: int) -> None:
         if code != 0:
             log.warning("the hub refuses %s: %s", self._identity.name, mqtt.connack_string(code))
-        elif self._filters:  # before anything else goes out, whose answers come there
+            return
+        if self._filters:  # before anything else goes out, whose answers come there
             client.subscribe([(one, 1) for one in sorted(self._filters)])
+        self._loop.call_soon_threadsafe(self._ask_again)
 
     def _message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         payload = bytes(message.payload)
         name = self._identity.name
-        self._loop.call_soon_threadsafe(self._received, name, message.topic, payload)
+        self._loop.call_soon_threadsafe(self._hear, name, message.topic, payload)
+
+    def _hear(self, name: str, topic: str, payload: bytes) -> None:
+        if match := _ANSWER.match(topic):
+            self._asked.pop(match[1], None)
+        self._received(name, topic, payload)
+
+    def _ask_again(self) -> None:
+        """The SDK would wait for ever for an answer that was lost with the connection."""
+        for topic, payload in self._asked.values():
+            self._client.publish(topic, payload, qos=1)
 
     def _published(self, _client: Any, _data: Any, packet: int) -> None:
         self._loop.call_soon_threadsafe(self._confirm, packet)
@@ -105,6 +122,8 @@ class ModuleLink:
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Pass on what the module says of its twin or its methods."""
+        if match := _REQUEST.match(topic):
+            self._asked[match[1]] = (topic, payload)
         self._client.publish(topic, payload, qos=1)
 
     def send(self, number: int, properties: str, body: bytes) -> None:

@@ -5,5 +5,6 @@
 - router: takes each message to its endpoints
 - archive: the messages that wait to be written to blobs, and who writes them
 - records: messages in the formats of those blobs
+- file: a routing section in a file
 - trial: what routes would do with a message, without one
 """
