@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from edgekit_fpga import rtl
+from edgekit_fpga.boards import COMPACT, load_board
+from edgekit_fpga.driver.commanded import CommandedNpu
 from edgekit_fpga.driver.npu import Npu
-from edgekit_fpga.driver.simulated import SimulatedPort
+from edgekit_fpga.driver.simulated import SimulatedLine, SimulatedPort
 from edgekit_fpga.interpreter import Machine
 from edgekit_fpga.simulate.npu import parameters
 from edgekit_fpga.simulate.verilator import build
@@ -19,33 +21,53 @@ from tests.edgekit_fpga.rtl.test_axi import BOARD
 # the time is for building simulators on a machine that has other things to do
 pytestmark = [pytest.mark.needs("verilator"), pytest.mark.needs("synthesis")]
 pytestmark += [pytest.mark.timeout(900)]
-BENCH = Path(rtl.__file__).parents[1] / "simulate" / "port_bench.cpp"
+SIMULATE = Path(rtl.__file__).parents[1] / "simulate"
+COMPACT_BOARD = load_board("ice40-up5k")
 
 
-@pytest.fixture(scope="module")
-def netlist(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("netlist")
+def netlist(top, board, bench, folder):
+    """The simulator of what Yosys has read of a module."""
     sources = rtl.sources()
     for name, text in sources.items():
         (folder / name).write_text(text)
-    chosen = " ".join(f"-set {name} {value}" for name, value in parameters(BOARD).items())
+    chosen = " ".join(f"-set {name} {value}" for name, value in parameters(board).items())
     script = (
-        f"read_verilog -sv {' '.join(sources)}; chparam {chosen} npu_axi; "
-        "hierarchy -check -top npu_axi; proc; opt_clean; write_verilog -noattr netlist.v"
+        f"read_verilog -sv {' '.join(sources)}; chparam {chosen} {top}; "
+        f"hierarchy -check -top {top}; proc; opt_clean; write_verilog -noattr netlist.v"
     )
     subprocess.run([YOSYS.path, "-q", "-p", script], cwd=folder, check=True)
-    return build("npu_axi", {"netlist.v": (folder / "netlist.v").read_text()}, BENCH.read_text())
+    text = (folder / "netlist.v").read_text()
+    return build(top, {"netlist.v": text}, (SIMULATE / bench).read_text())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_netlist_computes_what_the_interpreter_does(netlist, kind):
-    npu = Npu(SimulatedPort(netlist))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return netlist("npu_axi", BOARD, "port_bench.cpp", tmp_path_factory.mktemp("npu"))
+
+
+@pytest.fixture(scope="module")
+def compact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compact")
+    return netlist(COMPACT, COMPACT_BOARD, "npu_bench.cpp", folder)
+
+
+def check(npu, board, kind):
     for seed in range(3):
-        generator = Generator(BOARD, seed)
+        generator = Generator(board, seed)
         program = generator.program([kind] * 4)
-        machine = Machine(program, BOARD.array, BOARD.memory.activation_granules, exact=True)
+        machine = Machine(program, board.array, board.memory.activation_granules, exact=True)
         expected = machine.run(generator.inputs, tuple(generator.outputs))
-        actual, _ = npu.run(program, BOARD, generator.inputs, tuple(generator.outputs))
+        actual, _ = npu.run(program, board, generator.inputs, tuple(generator.outputs))
         for name, value in expected.items():
             assert np.array_equal(actual[name], value), (seed, name)
     npu.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_netlist_computes_what_the_interpreter_does(whole, kind):
+    check(Npu(SimulatedPort(whole)), BOARD, kind)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "DIAGONAL"])
+def test_the_compact_cores_netlist_computes_what_the_interpreter_does(compact, kind):
+    check(CommandedNpu(SimulatedLine(compact)), COMPACT_BOARD, kind)
