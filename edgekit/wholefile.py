@@ -8,19 +8,23 @@ from typing import IO
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path` when the block ends without an error.
 
     It has a temporary name beside `path`, is flushed to disk and then renamed, in place of what
-    was there. It may be read and written by whom the umask allows.
+    was there.
+
+    Args:
+        path: the file; its folder is there.
+        mode: who may read and write it, as far as the umask allows.
 
     Raises:
         OSError: it cannot be written.
     """
     # as short as it can be: a name of the greatest length must not become too long
-    temporary = path.with_name(f".{os.urandom(8).hex()}.partial")
+    temporary = path.with_name(f".partial-{os.urandom(8).hex()}")
     try:
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from edgekit.errors import ModelError
+from edgekit.wholefile import whole_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,25 +82,14 @@ def write_outputs(path: Path, outputs: "Mapping[str, NDArray[Any]]") -> None:
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file whole or not at all: a temporary one, flushed, then renamed.
+    """Write a file whole or not at all.
 
     Raises:
         ModelError: the file cannot be written.
     """
-    import os
-    import tempfile
-
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with whole_file(path) as file:
+            write(file)
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror}") from error
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +11,7 @@ import click
 
 from edgekit.cli.output import json_option, print_json, print_table, say
 from edgekit.errors import EdgekitError
+from edgekit.wholefile import whole_file
 
 POLL_SECONDS = 0.5
 BODY_WIDTH = 40
@@ -206,22 +205,13 @@ def _tag(text: str) -> tuple[str, str]:
 
 def _write_secret(path: Path, text: str) -> None:
     """Write a file whole or not at all, readable by its owner only."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        opener = _private_opener()
-        with open(temporary, "w", opener=opener) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        with whole_file(path, 0o600) as file:
+            file.write(text.encode())
     except OSError as error:
         raise EdgekitError(
             f"{path} cannot be written: {error.strerror}", "name another file with --output"
         ) from error
-
-
-def _private_opener() -> Callable[[str, int], int]:
-    return lambda name, flags: os.open(name, flags, 0o600)
 
 
 @device.command("list")

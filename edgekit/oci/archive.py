@@ -1,15 +1,15 @@
 """A layout as one file: an OCI archive, as skopeo calls it."""
 
-import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from edgekit.errors import Corrupt, OciError
 from edgekit.oci.layout import Layout
+from edgekit.wholefile import whole_file
 
 _LIMIT = 16 * 1024**3
 
@@ -20,9 +20,11 @@ def write_archive(layout: Layout, path: Path) -> None:
     Raises:
         OciError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
+        with (
+            whole_file(path) as whole,
+            tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
             for file in sorted(layout.folder.rglob("*")):
                 if not file.is_file() or file.name.startswith("."):
                     continue
@@ -30,12 +32,8 @@ def write_archive(layout: Layout, path: Path) -> None:
                 info.size = file.stat().st_size
                 with file.open("rb") as content:
                     archive.addfile(info, content)
-        temporary.replace(path)
     except OSError as error:
         raise OciError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 @contextmanager

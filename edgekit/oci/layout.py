@@ -1,11 +1,8 @@
 """OCI layouts: an image in a folder; and the archive that `docker load` takes."""
 
 import json
-import os
 import tarfile
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +11,7 @@ from edgekit.errors import OciError
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.descriptor import MANIFEST_LIMIT, Descriptor, canonical_json
 from edgekit.oci.image import Manifest, parse_index, walk
+from edgekit.wholefile import whole_file
 
 _MARK = {"imageLayoutVersion": "1.0.0"}
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -114,9 +112,11 @@ def write_docker_archive(
     config = manifest.config.digest.removeprefix("sha256:") + ".json"
     layers = [layer.digest.removeprefix("sha256:") + "/layer.tar" for layer in manifest.layers]
     listing = [{"Config": config, "RepoTags": list(names) or None, "Layers": layers}]
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
+        with (
+            whole_file(path) as whole,
+            tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
             _add_bytes(archive, "manifest.json", canonical_json(listing))
             _add_bytes(archive, config, blobs.read(manifest.config))
             for name, layer in dict(zip(layers, manifest.layers, strict=True)).items():
@@ -124,12 +124,8 @@ def write_docker_archive(
                 info.size = layer.size
                 with blobs.open(layer) as file:
                     archive.addfile(info, file)
-        temporary.replace(path)
     except OSError as error:
         raise OciError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -140,18 +136,8 @@ def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     """Write a whole file or leave what was there."""
-    temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        with whole_file(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
     except OSError as error:
         raise OciError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary:
-            with suppress(FileNotFoundError):
-                Path(temporary).unlink()

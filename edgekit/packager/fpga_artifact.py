@@ -22,6 +22,7 @@ from edgekit.oci.reference import Reference
 from edgekit.oci.signing import PROVENANCE, SIGNED, Statement
 from edgekit.packager.materials import LOCAL_BUILDER
 from edgekit.registry.records import GraphRecord
+from edgekit.wholefile import whole_file
 
 PACKAGE = "application/vnd.edgekit.fpga.package.v1"
 CONFIG = "application/vnd.edgekit.fpga.package.config.v1+json"
@@ -123,12 +124,9 @@ def fetch_package(
         client.get_blob(reference.name, manifest.config, blobs)
         client.get_blob(reference.name, layer, blobs)
         config: Mapping[str, Any] = parse_json(blobs.read(manifest.config), "its configuration")
-        temporary = target.with_name(f".{target.name}.partial")
         try:
-            shutil.copyfile(blobs.path(layer.digest), temporary)
-            temporary.replace(target)
+            with blobs.open(layer) as source, whole_file(target) as file:
+                shutil.copyfileobj(source, file)
         except OSError as error:
             raise ImageError(f"cannot write {target}: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
     return {**config, "digest": layer.digest, "manifest": found.digest}

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import ssl
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ import httpx
 
 from edgekit.errors import Corrupt, ImageError, Unreachable
 from edgekit.oci.blobs import Blobs
+from edgekit.wholefile import whole_file
 
 # told what is going on, how many bytes that step had, and of how many in all (0: not known)
 Progress = Callable[[str, int, int], None]
@@ -87,27 +86,17 @@ class Store:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: a temporary name, flushed, then renamed.
+    """Write a whole file or nothing, and the folders it is in.
 
     Raises:
         ImageError: the disk refuses.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        with whole_file(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary:
-            with suppress(FileNotFoundError):
-                Path(temporary).unlink()
 
 
 def sweep_unfinished(store: Store, older_than: float = _UNFINISHED) -> None:

@@ -9,7 +9,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
 import ssl
 import time
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
+from edgekit.wholefile import whole_file
 from edgekit_sim.iotedge.config import ConnectionString
 from edgekit_sim.iotedge.errors import DeviceError
 
@@ -103,11 +103,6 @@ class Identities:
             self._keep()
 
     def _keep(self) -> None:
-        temporary = self._path.with_suffix(".partial")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump([asdict(identity) for identity in self._known.values()], file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._path)
+        known = [asdict(identity) for identity in self._known.values()]
+        with whole_file(self._path, 0o600) as file:
+            file.write(json.dumps(known).encode())

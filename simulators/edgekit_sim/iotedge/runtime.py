@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.oci.signing import Policy
+from edgekit.wholefile import whole_file
 from edgekit_sim.iotedge.config import ConnectionString, DeviceConfig
 from edgekit_sim.iotedge.desired import Desired, DesiredModule, read_desired
 from edgekit_sim.iotedge.edge_hub import EdgeHub, read_edge_routes
@@ -337,9 +338,5 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("w") as file:
-        json.dump(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(data).encode())

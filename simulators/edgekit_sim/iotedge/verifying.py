@@ -19,6 +19,7 @@ from edgekit.oci.client import RegistryClient
 from edgekit.oci.reference import Reference
 from edgekit.oci.signing import Policy
 from edgekit.packager.papers import verify_remote
+from edgekit.wholefile import whole_file
 from edgekit_sim.iotedge.engine import Engine, Launch, State
 from edgekit_sim.iotedge.errors import ModuleFailed
 
@@ -100,11 +101,10 @@ class VerifyingEngine:
 
     def _allow(self, digest: str) -> None:
         known = [*self._allowed(), digest]
-        temporary = self._known.with_name(f".{self._known.name}.partial")
         try:
             self._known.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({self._mark: sorted(set(known))}))
-            temporary.replace(self._known)
+            with whole_file(self._known) as file:
+                file.write(json.dumps({self._mark: sorted(set(known))}).encode())
         except OSError as error:
             # it costs a look at the registry after the next start, and no more
             log.warning("cannot keep what is signed in %s: %s", self._known, error.strerror)
