@@ -20,11 +20,16 @@ module pooler #(
     output logic               valid_out,
     output logic [O-1:0][31:0] sums
 );
-  // Reading the sum so far, then adding: the sum just written is taken past the memory.
-  logic valid_1, first_1, last_1, passed;
-  logic [BITS-1:0] tile_1;
-  logic [O-1:0][7:0] data_1;
-  logic [O-1:0][23:0] stored, previous, updated, written;
+  // A granule comes in stage 0, where its sum so far is asked for; the memory gives it in stage 1, in
+  // stage 2 the granule is added, in stage 3 the new sum is written. Sums of the three granules before
+  // may not be in memory when it is asked, and are taken from where they are.
+  logic [4:1] valids;
+  logic [3:1] firsts, lasts;
+  logic [4:1][BITS-1:0] tiles_under_way;
+  logic [O-1:0][7:0] data_1, data_2;
+  logic [3:1] same;  // the granule so many before is of the same tile
+  logic [O-1:0][23:0] stored, stored_2, previous, updated;
+  logic [3:1][O-1:0][23:0] sum_before;  // of the granule so many before
   logic draining, drain_valid;
   logic [15:0] drain;
   logic [7:0] turn;
@@ -33,32 +38,36 @@ module pooler #(
       .DEPTH(TILES)
   ) totals (
       .clk,
-      .write(valid_1),
-      .write_address(tile_1),
-      .write_data(updated),
+      .write(valids[3]),
+      .write_address(tiles_under_way[3]),
+      .write_data(sum_before[1]),
       .read_address(draining ? BITS'(drain) : BITS'(tile)),
       .read_data(stored)
   );
   always_comb begin
-    previous = passed ? written : stored;
+    previous = same[1] ? sum_before[1] : same[2] ? sum_before[2]
+             : same[3] ? sum_before[3] : stored_2;
     for (int o = 0; o < O; o++)
-      updated[o] = (first_1 ? 24'd0 : previous[o]) + {{16{data_1[o][7]}}, data_1[o]};
+      updated[o] = (firsts[2] ? 24'd0 : previous[o]) + {{16{data_2[o][7]}}, data_2[o]};
   end
   always_ff @(posedge clk) begin
-    valid_1 <= valid_in && !reset;
-    first_1 <= first;
-    last_1  <= last;
-    tile_1  <= BITS'(tile);
-    data_1  <= data_in;
-    passed  <= valid_1 && tile_1 == BITS'(tile);
-    written <= updated;
+    valids          <= reset ? '0 : {valids[3:1], valid_in};
+    firsts          <= {firsts[2:1], first};
+    lasts           <= {lasts[2:1], last};
+    tiles_under_way <= {tiles_under_way[3:1], BITS'(tile)};
+    data_1          <= data_in;
+    data_2          <= data_1;
+    stored_2        <= stored;
+    sum_before      <= {sum_before[2:1], updated};
+    for (int k = 1; k <= 3; k++)
+      same[k] <= valids[k+1] && tiles_under_way[1] == tiles_under_way[k+1];
   end
 
   // All sums, one after the other.
   always_ff @(posedge clk) begin
     drain_valid <= draining && turn == 0 && !reset;
     if (reset) draining <= 1'b0;
-    else if (valid_1 && last_1) begin
+    else if (valids[3] && lasts[3]) begin
       draining <= 1'b1;
       drain    <= '0;
       turn     <= '0;
