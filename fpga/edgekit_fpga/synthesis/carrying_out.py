@@ -75,7 +75,8 @@ def _run(step: Step, folder: Path, observe: Observe) -> Took:
             running.wait()
     if code:
         raise SynthesisError(
-            f"{step.tool.program} failed: {_reason(said, log, code)}", f"see {log}"
+            f"{step.tool.program} failed: {_reason(said, log, code)}",
+            f"see {log if log.exists() else said}",
         )
     return Took(step.name, time.monotonic() - begin)
 

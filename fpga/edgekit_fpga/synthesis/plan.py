@@ -110,6 +110,9 @@ def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> B
             files[f"pins.{flow.constraints}"] = _constraints(part, flow)
         steps.append(Step("place and route", flow.place, _place(board, part, flow, seed, whole)))
         tools.append(flow.place)
+        if whole:
+            packed = (f"placed.{flow.placed}", f"{board.name}.{flow.bitstream}")
+            steps.append(Step("pack", flow.pack, packed))
     return BuildPlan(
         board=board.name,
         top=top or WHOLE,
