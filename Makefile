@@ -31,8 +31,9 @@ lint: $(VENV)/.ready-dev  ## ruff, mypy --strict, the rule of dependence
 bench: $(VENV)/.ready-dev  ## measure ours beside the alternatives
 	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
 
-docs: $(VENV)/.ready-dev  ## write docs/commands.md from the help of the commands
+docs: $(VENV)/.ready-dev  ## write the pages that are made: commands.md, npu-boards.md
 	@$(BIN)/python docs/make_commands.py
+	@$(BIN)/python docs/make_boards.py
 
 azurite: $(VENV)/.azurite  ## Azurite, a real blob service that tests use
 
