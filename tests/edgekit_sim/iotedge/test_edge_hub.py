@@ -113,7 +113,7 @@ def test_messages_go_from_module_to_module_and_up(line: Line, eventually: Eventu
     site = line.site
     with EdgeDevice(site.changed(edge_hub="on")):
         eventually(lambda: len(line.numbers()) >= 5)
-        assert line.numbers() == [("filter", number) for number in range(0, 10, 2)]
+        assert sorted(line.numbers()) == [("filter", number) for number in range(0, 10, 2)]
         event = site.received()[0]
         assert event["properties"] == {"kind": "even", "by": "filter", "input": "in"}
         assert event["systemProperties"]["iothub-output-name"] == "out"
@@ -160,7 +160,7 @@ def test_a_module_that_receives_on_an_input(line: Line, eventually: Eventually) 
         eventually(lambda: line.site.reported("filter").get("listens"))
         line.deploy({"filter": waits, "source": line.module("source", COUNT="10")}, ROUTES)
         eventually(lambda: len(line.numbers()) >= 5)
-        assert line.numbers() == [("filter", number) for number in range(0, 10, 2)]
+        assert sorted(line.numbers()) == [("filter", number) for number in range(0, 10, 2)]
 
 
 def test_messages_wait_for_a_module_that_is_not_there_yet(
@@ -173,7 +173,8 @@ def test_messages_wait_for_a_module_that_is_not_there_yet(
         eventually(lambda: database.exists() and waiting(database) == 5)
         line.deploy({"source": source, "filter": line.module("filter")}, ROUTES)
         eventually(lambda: len(line.numbers()) >= 5)
-        assert line.numbers() == [("filter", number) for number in range(0, 10, 2)]
+        # the SDK hands what comes close together to several threads of the module
+        assert sorted(line.numbers()) == [("filter", number) for number in range(0, 10, 2)]
         eventually(lambda: waiting(database) == 0)
 
 
