@@ -123,6 +123,13 @@ def test_method_of_a_device_that_is_not_there(registry: Any, iothub: HubHandle) 
         registry.invoke_device_method("absent", CloudToDeviceMethod(method_name="any"))
 
 
+def test_method_of_a_device_that_takes_none(connect: Any, registry: Any) -> None:
+    client = connect("deaf")
+    with pytest.raises(Exception, match="Not Found"):
+        registry.invoke_device_method("deaf", CloudToDeviceMethod(method_name="any"))
+    assert client.connected
+
+
 def test_a_second_connection_takes_over(iothub: HubHandle, connect: Any) -> None:
     first = connect("twice", connection_retry=False)
     dropped = threading.Event()

@@ -1,9 +1,11 @@
 """MQTT on the wire: broken frames and forbidden topics drop one connection and nothing else."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import pytest
+import websocket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +88,21 @@ def test_an_oversize_message_drops_the_connection(iothub: HubHandle, raw: Raw) -
     body = text("devices/big/messages/events/") + b"\0\1" + bytes(256 * 1024 + 1)
     raw.say(packet(0x32, body))
     assert raw.hear(5) == b"\x20\x02\x00\x00"
+
+
+def test_an_oversize_message_drops_the_websocket_too(iothub: HubHandle) -> None:
+    line = websocket.create_connection(
+        f"wss://{iothub.gateway}:{iothub.ports['websocket']}/$iothub/websocket",
+        subprotocols=["mqtt"],
+        sslopt={"ca_certs": iothub.ca_file},
+    )
+    line.send_binary(hello(iothub, "big-ws"))
+    assert line.recv() == b"\x20\x02\x00\x00"
+    body = text("devices/big-ws/messages/events/") + b"\0\1" + bytes(256 * 1024 + 1)
+    line.send_binary(packet(0x32, body))
+    with contextlib.suppress(websocket.WebSocketConnectionClosedException, OSError):
+        assert not line.recv()  # the end, not an answer
+    line.close()
 
 
 def test_a_message_of_the_largest_size(iothub: HubHandle, raw: Raw) -> None:
