@@ -90,6 +90,7 @@ def test_an_oversize_message_drops_the_connection(iothub: HubHandle, raw: Raw) -
     assert raw.hear(5) == b"\x20\x02\x00\x00"
 
 
+@pytest.mark.needs("port-443")
 def test_an_oversize_message_drops_the_websocket_too(iothub: HubHandle) -> None:
     line = websocket.create_connection(
         f"wss://{iothub.gateway}:{iothub.ports['websocket']}/$iothub/websocket",
