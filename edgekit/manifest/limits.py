@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 DESIRED_BYTES = 32 * 1024
-TAGS_BYTES = 8 * 1024
 KEY_BYTES = 1024
 STRING_BYTES = 4 * 1024
 DEPTH = 10

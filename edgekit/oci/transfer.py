@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.errors import OciError
@@ -254,14 +253,6 @@ def _choose(available: list[Platform], wanted: Platform | None, what: str) -> Pl
         return available[0]
     there = ", ".join(str(platform) for platform in available) or "none"
     raise OciError(f"{what} has images for {there}", "name the platform")
-
-
-def pull_to_layout(source: Reference | Layout, folder: Path, platform: Platform) -> Image:
-    """Bring one platform's image into a layout of its own at `folder`."""
-    layout = Layout(folder)
-    image = pull(source, layout.blobs, platform)
-    layout.add(layout.blobs, image.manifest.descriptor)
-    return image
 
 
 def _silent(_descriptor: Descriptor, _step: int, _present: bool) -> None:
