@@ -40,8 +40,8 @@ def push(package: str, target: str, key: str | None, plain_http: bool, as_json: 
 
     from edgekit.oci.blobs import Blobs
     from edgekit.oci.client import RegistryClient
-    from edgekit.oci.keys import open_signer
     from edgekit.oci.reference import Reference
+    from edgekit.oci.signers import open_signer
     from edgekit.oci.transfer import push as push_artefact
     from edgekit.packager.fpga import stored_package
     from edgekit.packager.fpga_artifact import package_statements, put_package

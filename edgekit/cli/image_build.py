@@ -111,7 +111,7 @@ def build(
     if fpga and score:
         raise click.UsageError("--fpga serves a package as it is: give no --score")
     if key:
-        from edgekit.oci.keys import open_signer
+        from edgekit.oci.signers import open_signer
 
         with open_signer(key):
             """It opens; it signs when the image is where it goes."""

@@ -62,7 +62,8 @@ def public_key(key: str, as_json: bool) -> None:
     Examples:
       edgekit image public-key release.key > release.key.pub
     """
-    from edgekit.oci.keys import fingerprint, open_signer
+    from edgekit.oci.keys import fingerprint
+    from edgekit.oci.signers import open_signer
 
     with open_signer(key) as signer:
         found = signer.public_key

@@ -82,9 +82,9 @@ def sign_image(name: str, key: str, builder: str, plain_http: bool) -> tuple[str
 
     from edgekit.oci.blobs import Blobs
     from edgekit.oci.client import RegistryClient
-    from edgekit.oci.keys import open_signer
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
+    from edgekit.oci.signers import open_signer
     from edgekit.packager.papers import sign_layout, sign_remote, statements
 
     store = store_here()

@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -46,22 +44,6 @@ class PemKey:
     def sign(self, data: bytes) -> bytes:
         """The signature of `data`."""
         return self.key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-
-
-@contextmanager
-def open_signer(key: str) -> Iterator[Signer]:
-    """The key that a user names: the path of a PEM file, or `pkcs11:...` for one in a token.
-
-    Raises:
-        Unauthorized: it does not open.
-    """
-    if key.startswith(TOKEN_SCHEME):
-        from edgekit.oci.token import TokenUri, open_token
-
-        with open_token(TokenUri.parse(key)) as signer:
-            yield signer
-    else:
-        yield PemKey(read_private_key(Path(key)))
 
 
 def new_key() -> tuple[bytes, bytes]:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgekit.errors import Unauthorized
-from edgekit.oci.keys import open_signer
+from edgekit.oci.signers import open_signer
 from edgekit.oci.signing import SIGNED, Policy, Statement, sign, verify
 from edgekit.oci.token import TokenUri, make_token_key
 

@@ -8,8 +8,9 @@ import pytest
 
 from edgekit.oci.blobs import Blobs
 from edgekit.oci.client import RegistryClient
-from edgekit.oci.keys import new_key, open_signer
+from edgekit.oci.keys import new_key
 from edgekit.oci.reference import Reference
+from edgekit.oci.signers import open_signer
 from edgekit.oci.signing import SIGNED, Policy, Statement
 from edgekit.oci.transfer import copy, fetch_root
 from edgekit.packager.materials import LOCAL_BUILDER
