@@ -70,7 +70,7 @@ class Client:
     def __init__(
         self,
         gatekeeper: Gatekeeper,
-        find: "Callable[[Client, Link], Any]",
+        find: "Callable[[Client, Link], Sink | Spring]",
         endpoint: Endpoint,
     ) -> None:
         self.claims = Claims()
@@ -114,7 +114,7 @@ class Client:
 
     def _attach(self, link: Link) -> None:
         try:
-            node = self._find(self, link)
+            node: Any = self._find(self, link)
             link.state = node
             if isinstance(link, OutgoingLink):
                 node.attached(link)

@@ -1,13 +1,13 @@
 """What an AMQP client finds in the hub, by address."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgekit_sim.amqp.endpoint import Endpoint
 from edgekit_sim.amqp.errors import AmqpError
 from edgekit_sim.amqp.links import Link
 from edgekit_sim.iothub.access import SERVICE_CONNECT
-from edgekit_sim.iothub.amqp.client import Client
+from edgekit_sim.iothub.amqp.client import Client, Sink, Spring
 from edgekit_sim.iothub.amqp.commands import CommandSink
 from edgekit_sim.iothub.amqp.exchange import (
     CBS,
@@ -65,7 +65,7 @@ class Nodes:
         for endpoint in list(self.clients):
             endpoint.abort()
 
-    def find(self, client: Client, link: Link) -> Any:
+    def find(self, client: Client, link: Link) -> Sink | Spring:
         """The node that a client attaches a link to.
 
         Raises:
