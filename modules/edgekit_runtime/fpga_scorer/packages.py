@@ -1,15 +1,14 @@
 """Where FPGA packages are on a device, and what each is called."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgekit_fpga.driver import FpgaError, Package, read_package
 from edgekit_runtime.errors import ModelError
+from edgekit_runtime.serving.about import ABOUT, read_about
 
-PACKAGE, ABOUT = "model.npu", "model.json"
+PACKAGE = "model.npu"
 REMEDY = "build the image again, or compile the model: edgekit fpga compile"
 
 
@@ -43,7 +42,7 @@ class Source:
             package = read_package(self.path)
         except FpgaError as error:
             raise ModelError(str(error), error.hint) from error
-        about = _about(self.about) if self.about else {}
+        about = read_about(self.about, REMEDY, ()) if self.about else {}
         if "digest" in about and about["digest"] != package.digest:
             raise ModelError(f"{self.about} is about another package than {self.path}", REMEDY)
         name = self.name or str(about.get("name", ""))
@@ -74,18 +73,6 @@ def folder_sources(folder: Path) -> Sources:
         ]
 
     return find
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path} does not open: {error.strerror}", REMEDY) from error
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}", REMEDY) from error
-    if not isinstance(about, dict):
-        raise ModelError(f"{path} is no JSON object", REMEDY)
-    return about
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:

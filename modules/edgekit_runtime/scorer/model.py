@@ -1,6 +1,5 @@
 """A model folder, loaded by ONNX Runtime."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import onnxruntime as ort
 
 from edgekit_runtime.errors import ModelError, RequestError
+from edgekit_runtime.serving.about import ABOUT, read_about
 from edgekit_runtime.serving.tensors import Array, TensorSpec
 
 # ONNX's name of a type -> the protocol's
@@ -47,7 +47,9 @@ class Model:
         Raises:
             ModelError: files missing, not JSON, no ONNX, or types the protocol cannot carry.
         """
-        about = _about(folder / "model.json")
+        about = read_about(
+            folder / ABOUT, "EDGEKIT_MODEL names the folder with model.onnx and model.json"
+        )
         graph = folder / "model.onnx"
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -87,19 +89,6 @@ class Model:
 def _spec(node: Any) -> TensorSpec:
     shape = tuple(extent if isinstance(extent, int) else -1 for extent in node.shape)
     return TensorSpec(node.name, DATATYPES.get(node.type, node.type), shape)
-
-
-def _about(path: Path) -> dict[str, Any]:
-    remedy = "EDGEKIT_MODEL names the folder with model.onnx and model.json"
-    try:
-        about = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path} does not open: {error.strerror}", remedy) from error
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}", remedy) from error
-    if not isinstance(about, dict) or not about.get("name") or not about.get("version"):
-        raise ModelError(f"{path} has no name and version", remedy)
-    return about
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ folder in `AZUREML_MODEL_DIR`; `run(data)` is called for each request with its b
 """
 
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekit_runtime.errors import ModelError, ModuleError, RequestError
+from edgekit_runtime.serving.about import ABOUT, read_about
 from edgekit_runtime.serving.tensors import Array, TensorSpec
 
 log = logging.getLogger(__name__)
 
 MODEL_DIR = "AZUREML_MODEL_DIR"
-_SCRIPT, _ABOUT = "score.py", "model.json"
+_SCRIPT = "score.py"
 
 
 class ScriptFailed(ModuleError):
@@ -50,7 +50,9 @@ class Script:
         Raises:
             ModelError: a file is missing, the script does not import or its `init` fails.
         """
-        about = _about(model / _ABOUT)
+        about = read_about(
+            model / ABOUT, "EDGEKIT_MODEL names the folder with the model and model.json"
+        )
         os.environ[MODEL_DIR] = str(model)
         path = app / _SCRIPT
         if not path.is_file():
@@ -119,16 +121,3 @@ def _remedy(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"name what has {error.name} in the requirements.txt that the image is built with"
     return f"try it where the image is built; the model's folder is in {MODEL_DIR}"
-
-
-def _about(path: Path) -> dict[str, Any]:
-    remedy = "EDGEKIT_MODEL names the folder with the model and model.json"
-    try:
-        about = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path} does not open: {error.strerror}", remedy) from error
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}", remedy) from error
-    if not isinstance(about, dict) or not about.get("name") or not about.get("version"):
-        raise ModelError(f"{path} has no name and version", remedy)
-    return about
