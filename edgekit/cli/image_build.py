@@ -264,14 +264,14 @@ def push(name: str, target: str, plain_http: bool, as_json: bool) -> None:
 def _record_again(digest: str, reference: str) -> None:
     """Where the image is recorded, record its new place too."""
     from edgekit.errors import WorkspaceError
-    from edgekit.registry import Registry
+    from edgekit.registry import ArtefactQuery, Registry
     from edgekit.workspace import Workspace
 
     try:
         registry = Registry.open(Workspace.find())
     except WorkspaceError:
         return
-    for record in registry.images(digest=digest)[:1]:
+    for record in registry.images(ArtefactQuery(digest=digest))[:1]:
         registry.record_image(
             model=record.model,
             digest=digest,

@@ -67,13 +67,13 @@ def _local(name: str) -> "tuple[Blobs, Descriptor]":
 def recorded(registry: "Registry", name: str) -> "list[ImageRecord]":
     """The records of an image: by its place, its digest, or the model version in it."""
     from edgekit.oci.descriptor import is_digest
-    from edgekit.registry import ModelRef
+    from edgekit.registry import ArtefactQuery, ModelRef
 
     if is_digest(name):
-        return registry.images(digest=name)
+        return registry.images(ArtefactQuery(digest=name))
     if "/" in name or name.startswith(("oci:", "docker")):
         return [record for record in registry.images() if record.reference == name]
-    return registry.images(model=registry.get(ModelRef.parse(name)).ref)
+    return registry.images(ArtefactQuery(model=registry.get(ModelRef.parse(name)).ref))
 
 
 def recorded_digest(name: str) -> str:

@@ -183,12 +183,13 @@ def show(ref: str, as_json: bool) -> None:
       edgekit model show digits
       edgekit model show digits:1 --json
     """
-    from edgekit.registry import ModelRef
+    from edgekit.registry import ArtefactQuery, ModelRef
 
     registry = open_registry()
     version = registry.get(ModelRef.parse(ref))
     profiles = registry.profiles(version.ref)
-    images, graphs = registry.images(model=version.ref), registry.graphs(model=version.ref)
+    made = ArtefactQuery(model=version.ref)
+    images, graphs = registry.images(made), registry.graphs(made)
     tree = lineage(registry, version)
     if as_json:
         running = registry.deployments(version.ref)

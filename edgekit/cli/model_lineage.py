@@ -23,12 +23,13 @@ def lineage(registry: "Registry", version: "ModelVersion") -> dict[str, Any]:
 
 
 def _below(registry: "Registry", version: "ModelVersion") -> dict[str, Any]:
-    from edgekit.registry import Query
+    from edgekit.registry import ArtefactQuery, Query
 
+    made = ArtefactQuery(model=version.ref)
     became: list[dict[str, Any]] = []
     running = registry.deployments(version.ref)
     shown = set()
-    for image in registry.images(model=version.ref):
+    for image in registry.images(made):
         deployed = (
             []
             if image.digest in shown
@@ -51,7 +52,7 @@ def _below(registry: "Registry", version: "ModelVersion") -> dict[str, Any]:
             "how": f"for {graph.board}, {graph.cycles:,} cycles",
             "became": [],
         }
-        for graph in registry.graphs(model=version.ref)
+        for graph in registry.graphs(made)
     ]
     became += [
         _below(registry, child)

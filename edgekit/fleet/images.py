@@ -62,13 +62,13 @@ def recorded(open_registry: "Callable[[], Registry]") -> ImageResolver:
     opened: list[Registry] = []
 
     def newest(reference: str) -> str:
-        from edgekit.registry import ModelRef
+        from edgekit.registry import ArtefactQuery, ModelRef
 
         if not opened:
             opened.append(open_registry())
         # NAME alone is the newest version, not whichever version was built last
         model = opened[0].get(ModelRef.parse(reference)).ref
-        images = opened[0].images(model=model)
+        images = opened[0].images(ArtefactQuery(model=model))
         pullable = [image for image in images if not image.reference.startswith(LAYOUT)]
         if not pullable:
             built = f" but in {images[-1].reference}" if images else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.errors import ModelError, NotFound
+from edgekit.registry.artefacts import ArtefactQuery
 from edgekit.registry.records import GraphRecord, ModelRef
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def stored_package(registry: Registry, text: str) -> tuple[Path, GraphRecord]:
     """
     name, _, board = text.partition("@")
     ref = registry.get(ModelRef.parse(name)).ref
-    found = registry.graphs(model=ref, board=board or None)
+    found = registry.graphs(ArtefactQuery(model=ref, board=board or None))
     if not found:
         raise NotFound(
             f"{ref} has no FPGA package" + (f" for {board}" if board else ""),
@@ -85,5 +86,5 @@ def package_for(registry: Registry, ref: ModelRef, board: str) -> GraphRecord:
     Raises:
         NotFound, FpgaError: as `package_fpga`.
     """
-    known = registry.graphs(model=ref, board=board)
+    known = registry.graphs(ArtefactQuery(model=ref, board=board))
     return known[-1] if known else package_fpga(registry, ref, board)[1]

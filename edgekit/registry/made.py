@@ -63,23 +63,10 @@ class Made(Opened):
             recorded = artefacts.search_images(connection, ArtefactQuery(digest=digest))
         return next(image for image in recorded if image.reference == reference)
 
-    def images(
-        self,
-        query: ArtefactQuery | None = None,
-        *,
-        model: ModelRef | None = None,
-        digest: str | None = None,
-    ) -> list[ImageRecord]:
-        """The images that fit, the oldest first.
-
-        Args:
-            query: what to look for; where there is none, `model` and `digest` are all of it.
-            model: made from this version, or from any of the model's where none is named.
-            digest: with this digest.
-        """
-        wanted = query or ArtefactQuery(model=model, digest=digest)
+    def images(self, query: ArtefactQuery | None = None) -> list[ImageRecord]:
+        """The images that fit `query` (all, without one), the oldest first."""
         with self._database.reading() as connection:
-            return artefacts.search_images(connection, wanted)
+            return artefacts.search_images(connection, query or ArtefactQuery())
 
     def delete_image(self, digest: str, reference: str | None = None) -> None:
         """Forget an image, under one of its references or all; the image itself stays.
@@ -138,23 +125,10 @@ class Made(Opened):
             (recorded,) = artefacts.search_graphs(connection, ArtefactQuery(digest=incoming.digest))
         return recorded
 
-    def graphs(
-        self,
-        query: ArtefactQuery | None = None,
-        *,
-        model: ModelRef | None = None,
-        board: str | None = None,
-    ) -> list[GraphRecord]:
-        """The FPGA packages that fit, the oldest first.
-
-        Args:
-            query: what to look for; where there is none, `model` and `board` are all of it.
-            model: made from this version, or from any of the model's where none is named.
-            board: compiled for it.
-        """
-        wanted = query or ArtefactQuery(model=model, board=board)
+    def graphs(self, query: ArtefactQuery | None = None) -> list[GraphRecord]:
+        """The FPGA packages that fit `query` (all, without one), the oldest first."""
         with self._database.reading() as connection:
-            return artefacts.search_graphs(connection, wanted)
+            return artefacts.search_graphs(connection, query or ArtefactQuery())
 
     def graph_file(self, graph: GraphRecord | str) -> Path:
         """A local file with an FPGA package, verified against its digest on this very call.

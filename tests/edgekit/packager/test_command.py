@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgekit.cli.app import edgekit, run
-from edgekit.registry import ModelRef, Registry
+from edgekit.registry import ArtefactQuery, ModelRef, Registry
 from edgekit.workspace import Workspace
 from edgekit_sim.ociregistry import Registry as ImageRegistry
 
@@ -54,7 +54,7 @@ def test_build_and_push_say_what_they_did(workspace, address):
     assert first["bytes_uploaded"] > sum(layer["size"] for layer in first["layers"])
     again = answer("build", "digits", "--push", target)
     assert (again["digest"], again["bytes_uploaded"]) == (first["digest"], 0)
-    (record,) = Registry.open(workspace).images(model=ModelRef("digits", 1))
+    (record,) = Registry.open(workspace).images(ArtefactQuery(model=ModelRef("digits", 1)))
     assert (record.digest, record.reference) == (first["digest"], target)
 
 
@@ -69,12 +69,12 @@ def test_an_fpga_image_is_built_from_the_registry(workspace, store):
     locks = workspace.folder / "locks"
     (locks / "wheels-fpga-3.11.json").write_text(json.dumps(lock))
     built = answer("build", "net-int8:1", "--fpga", "ecp5-85f")
-    (package,) = registry.graphs(model=ModelRef("net-int8", 1))
+    (package,) = registry.graphs(ArtefactQuery(model=ModelRef("net-int8", 1)))
     assert package.board == "ecp5-85f"
-    (image,) = registry.images(model=ModelRef("net-int8", 1))
+    (image,) = registry.images(ArtefactQuery(model=ModelRef("net-int8", 1)))
     assert (image.digest, image.properties) == (built["digest"], {"fpga.board": "ecp5-85f"})
     assert answer("build", "net-int8:1", "--fpga", "ecp5-85f")["digest"] == built["digest"]
-    assert registry.graphs(model=ModelRef("net-int8", 1)) == [package]
+    assert registry.graphs(ArtefactQuery(model=ModelRef("net-int8", 1))) == [package]
     refused = call("build", "net-int8:1", "--fpga", "ecp5-85f", "--score", str(file))
     assert (refused.exit_code, "--fpga serves a package" in refused.output) == (2, True)
 

@@ -10,7 +10,7 @@ from edgekit.cli.app import run as command
 from edgekit.errors import InUse, ModelError, NotFound
 from edgekit.packager.fpga import package_fpga, stored_package
 from edgekit.quantize import quantize
-from edgekit.registry import ModelVersion, Registry
+from edgekit.registry import ArtefactQuery, ModelVersion, Registry
 from edgekit.workspace import Workspace
 from edgekit_fpga import read_package
 from edgekit_fpga.errors import FpgaError
@@ -36,7 +36,7 @@ def test_the_package_is_kept_with_what_it_was_made_from(
 ) -> None:
     package, record = package_fpga(registry, int8.ref, "ecp5-85f")
     assert (record.model, record.board, record.digest) == (int8.ref, "ecp5-85f", package.digest)
-    assert registry.graphs(model=int8.ref) == [record]
+    assert registry.graphs(ArtefactQuery(model=int8.ref)) == [record]
     assert read_package(registry.graph_file(record)).digest == record.digest
 
 

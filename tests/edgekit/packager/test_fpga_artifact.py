@@ -15,7 +15,7 @@ from edgekit.oci.image import Settings, put_image
 from edgekit.oci.layout import Layout
 from edgekit.oci.reference import Reference
 from edgekit.oci.transfer import push
-from edgekit.registry import ModelRef, Registry
+from edgekit.registry import ArtefactQuery, ModelRef, Registry
 from edgekit.workspace import Workspace
 from tests.edgekit.oci.conftest import docker_registry, skopeo
 
@@ -64,7 +64,7 @@ def test_what_is_pushed_is_verified_and_fetched(pushed, workspace):
         "https://slsa.dev/provenance/v1",
     ]
     fetched = answer("fpga", "pull", target, "-o", "out.npu", "--key", "release.key.pub")
-    (record,) = workspace.graphs(board="ecp5-85f")
+    (record,) = workspace.graphs(ArtefactQuery(board="ecp5-85f"))
     assert Path("out.npu").read_bytes() == workspace.graph_file(record).read_bytes()
     assert fetched["digest"] == record.digest
     assert (fetched["model"], fetched["board"], fetched["cycles"]) == (

@@ -25,7 +25,7 @@ _PROGRAM = """
 import os, random, signal, sys
 from datetime import timedelta
 from pathlib import Path
-from edgekit.registry import Query, Registry
+from edgekit.registry import ArtefactQuery, Query, Registry
 from edgekit.registry import migrations, onnxfile
 from edgekit.workspace import Workspace
 
@@ -82,7 +82,7 @@ def work(seed):
             note(f"packaged {graph.digest}")
         elif action == "delete" and versions:
             ref = draw.choice(versions).ref
-            if not registry.graphs(model=ref):
+            if not registry.graphs(ArtefactQuery(model=ref)):
                 note(f"deleting {ref}")
                 registry.delete(ref)
         elif action == "restore":

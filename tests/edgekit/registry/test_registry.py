@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import InUse, ModelError, NotFound, RegistryError
-from edgekit.registry import ModelRef, Query, Registry, TensorSpec
+from edgekit.registry import ArtefactQuery, ModelRef, Query, Registry, TensorSpec
 from edgekit.workspace import Workspace
 
 DIGEST = "sha256:" + "0" * 64
@@ -204,9 +204,9 @@ def test_images_are_recorded_and_found(registry: Registry, digits: Path) -> None
     assert image.model == ref
     assert image.platforms == ("linux/amd64", "linux/arm64")
     assert registry.images() == [image]
-    assert registry.images(model=ModelRef("digits")) == [image]
-    assert registry.images(model=ModelRef("digits", 2)) == []
-    assert registry.images(digest=DIGEST) == [image]
+    assert registry.images(ArtefactQuery(model=ModelRef("digits"))) == [image]
+    assert registry.images(ArtefactQuery(model=ModelRef("digits", 2))) == []
+    assert registry.images(ArtefactQuery(digest=DIGEST)) == [image]
 
 
 def test_an_image_recorded_twice_is_one(registry: Registry, digits: Path) -> None:
@@ -235,8 +235,8 @@ def test_graphs_are_stored_and_found(registry: Registry, digits: Path, tmp_path:
     )
 
     assert (graph.model, graph.cycles, graph.proof) == (ref, 9, {"compared": 450})
-    assert registry.graphs(model=ref, board="ecp5-85f") == [graph]
-    assert registry.graphs(board="other") == []
+    assert registry.graphs(ArtefactQuery(model=ref, board="ecp5-85f")) == [graph]
+    assert registry.graphs(ArtefactQuery(board="other")) == []
     assert registry.graph_file(graph).read_bytes() == b"npu"
 
 
@@ -276,8 +276,8 @@ def test_an_alias_finds_what_was_made_from_its_version(registry: Registry, digit
     registry.set_alias(first, "old")
     registry.set_alias(second, "new")
 
-    assert len(registry.images(model=ModelRef("digits", alias="old"))) == 1
-    assert registry.images(model=ModelRef("digits", alias="new")) == []
+    assert len(registry.images(ArtefactQuery(model=ModelRef("digits", alias="old")))) == 1
+    assert registry.images(ArtefactQuery(model=ModelRef("digits", alias="new"))) == []
 
 
 def test_three_gigabytes_of_onnx_are_refused_before_they_are_copied(

@@ -15,24 +15,12 @@ from edgekit_sim.iothub import tokens
 from edgekit_sim.iothub.handle import HubHandle
 from edgekit_sim.iothub.mqtt.packets import publish
 from tests.edgekit_sim.dps.clients import Api
+from tests.edgekit_sim.iothub.mqtt_client import packet, text
 
 SLOW = [HealthCheck.function_scoped_fixture]
 SUBSCRIBE = "$dps/registrations/res/#"
 REGISTER = "$dps/registrations/PUT/iotdps-register/?$rid=7"
 STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=8&operationId="
-
-
-def text(value: str) -> bytes:
-    return len(value.encode()).to_bytes(2) + value.encode()
-
-
-def packet(first: int, body: bytes) -> bytes:
-    length, encoded = len(body), b""
-    while True:
-        length, byte = divmod(length, 128)
-        encoded += bytes([byte | 0x80 if length else byte])
-        if not length:
-            return bytes([first]) + encoded + body
 
 
 class Raw:
