@@ -7,6 +7,8 @@ encoder and the decoder read, and a test compares the two.
 from importlib import resources
 
 from edgekit_fpga import isa
+from edgekit_fpga.boards import COMPACT, Board
+from edgekit_fpga.errors import BoardError
 
 # packages first: tools read the files in this order
 PACKAGES = ("npu_isa.sv", "npu_setup.sv")
@@ -21,6 +23,35 @@ def sources() -> dict[str, str]:
     }
     order = [name for name in PACKAGES if name in files] + sorted(files.keys() - set(PACKAGES))
     return {name: files[name] for name in order}
+
+
+def parameters(board: Board) -> dict[str, int]:
+    """The parameters of the board's core, module `npu` or `npu_compact`.
+
+    Raises:
+        BoardError: the RTL has no such form.
+    """
+    array, memory = board.array, board.memory
+    sizes = {
+        "P": array.patch_bytes,
+        "GRANULES": memory.activation_granules,
+        "WEIGHT_WORDS": memory.weight_words,
+        "REQUANT_TILES": memory.requant_tiles,
+        "TABLE_ENTRIES": memory.table_entries,
+        "INSTRUCTIONS": memory.instructions,
+    }
+    if array.core == COMPACT:
+        return sizes
+    if array.lookups >= array.output_lanes:
+        raise BoardError(f"{board.name}: the RTL needs fewer look-ups than output lanes")
+    return sizes | {
+        "I": array.reduction_lanes,
+        "O": array.output_lanes,
+        "R": array.requantizers,
+        "B": array.banks,
+        "L": array.lookups,
+        "T": array.window_taps,
+    }
 
 
 def isa_package() -> str:

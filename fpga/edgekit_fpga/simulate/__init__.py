@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga.comparing import Comparison, held_against, interpreted
-from edgekit_fpga.cpu import run_stage
 from edgekit_fpga.package import Package
-from edgekit_fpga.running import check_inputs, from_stored, to_stored
+from edgekit_fpga.running import from_stored, run_pipeline
 from edgekit_fpga.simulate.errors import SimulationError
 from edgekit_fpga.simulate.npu import Measurement, layers, measure
+
+Int8 = NDArray[np.int8]
 
 __all__ = ["Measurement", "SimulationError", "compare", "layers", "measure", "observed", "run"]
 
@@ -32,13 +33,15 @@ def run(
         InputError: as `edgekit_fpga.running.run`.
         SimulationError: no simulator can be built, or a run did not end.
     """
-    values, stored = _stored(package, inputs)
-    npu, tensors = package.manifest["npu"], package.manifest["tensors"]
-    made = measure(package.program, package.board, stored, tuple(npu["outputs"]))
-    for name, value in made.tensors.items():
-        values[name] = from_stored(value, tensors[name])
-    run_stage(package.after, values)
-    return {name: values[name] for name in package.manifest["outputs"]}, made.cycles
+    cycles: tuple[int, ...] = ()
+
+    def npu(stored: Mapping[str, Int8]) -> Mapping[str, Int8]:
+        nonlocal cycles
+        made = _outputs(package, stored)
+        cycles = made.cycles
+        return made.tensors
+
+    return run_pipeline(package, inputs, npu), cycles
 
 
 def compare(package: Package, inputs: Mapping[str, NDArray[Any]]) -> Comparison:
@@ -56,29 +59,25 @@ def observed(package: Package, inputs: Mapping[str, NDArray[Any]]) -> dict[str, 
 
     Arguments and errors as `run`.
     """
-    _, stored = _stored(package, inputs)
     tensors = package.manifest["tensors"]
-    runs = [
-        layers(package.program, package.board, {name: v[i : i + 1] for name, v in stored.items()})
-        for i in range(len(next(iter(stored.values()))))
-    ]
-    made = {
-        name: from_stored(np.concatenate([one[name] for one in runs]), tensors[name])
-        for name in runs[0]
-    }
-    outputs, _ = run(package, inputs)
-    return made | outputs
+    found: dict[str, NDArray[Any]] = {}
+
+    def npu(stored: Mapping[str, Int8]) -> Mapping[str, Int8]:
+        runs = [
+            layers(
+                package.program, package.board, {name: v[i : i + 1] for name, v in stored.items()}
+            )
+            for i in range(len(next(iter(stored.values()))))
+        ]
+        for name in runs[0]:
+            found[name] = from_stored(np.concatenate([one[name] for one in runs]), tensors[name])
+        return _outputs(package, stored).tensors
+
+    outputs = run_pipeline(package, inputs, npu)
+    return found | outputs
 
 
-def _stored(
-    package: Package, inputs: Mapping[str, NDArray[Any]]
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int8]]]:
-    """All values after the first CPU stage, and what of them goes into the NPU."""
-    values = check_inputs(package, inputs)
-    run_stage(package.before, values)
-    npu, tensors = package.manifest["npu"], package.manifest["tensors"]
-    stored = {
-        name: to_stored(values[name], tensors[name]["shape"], tensors[name]["type"])
-        for name in npu["inputs"]
-    }
-    return values, stored
+def _outputs(package: Package, stored: Mapping[str, Int8]) -> Measurement:
+    """What the whole program makes of the NPU's inputs."""
+    outputs = tuple(package.manifest["npu"]["outputs"])
+    return measure(package.program, package.board, stored, outputs)

@@ -15,6 +15,7 @@ from edgekit_fpga import isa, rtl
 from edgekit_fpga.boards import COMPACT, Board
 from edgekit_fpga.driver.job import PROGRAM, Job, streams_weights
 from edgekit_fpga.driver.npu import cycle_limit
+from edgekit_fpga.errors import BoardError
 from edgekit_fpga.program import Program
 from edgekit_fpga.simulate.errors import SimulationError
 from edgekit_fpga.simulate.verilator import build
@@ -39,58 +40,33 @@ class Measurement:
     layers: tuple[tuple[int, int], ...]
 
 
-def parameters(board: Board) -> dict[str, int]:
-    """The parameters of the board's core, module `npu` or `npu_compact`.
-
-    Raises:
-        SimulationError: the RTL has no such form.
-    """
-    array, memory = board.array, board.memory
-    sizes = {
-        "P": array.patch_bytes,
-        "GRANULES": memory.activation_granules,
-        "WEIGHT_WORDS": memory.weight_words,
-        "REQUANT_TILES": memory.requant_tiles,
-        "TABLE_ENTRIES": memory.table_entries,
-        "INSTRUCTIONS": memory.instructions,
-    }
-    if array.core == COMPACT:
-        return sizes
-    if array.lookups >= array.output_lanes:
-        raise SimulationError(f"{board.name}: the RTL needs fewer look-ups than output lanes")
-    return sizes | {
-        "I": array.reduction_lanes,
-        "O": array.output_lanes,
-        "R": array.requantizers,
-        "B": array.banks,
-        "L": array.lookups,
-        "T": array.window_taps,
-    }
-
-
 def simulator(board: Board) -> Path:
     """The executable for a board, built if it is not there yet.
 
     Raises:
-        SimulationError: a tool is missing, or the build failed.
+        SimulationError: the RTL has no form for it, a tool is missing, or the build failed.
     """
-    return build(board.array.core, rtl.sources(), _bench("npu_bench.cpp"), parameters(board))
+    return _built(board, board.array.core, "npu_bench.cpp")
 
 
 def port_simulator(board: Board) -> Path:
     """The executable that is a board's NPU behind its registers and streams; see `simulator`."""
-    return build("npu_axi", rtl.sources(), _bench("port_bench.cpp"), parameters(board))
+    return _built(board, "npu_axi", "port_bench.cpp")
 
 
 def serial_simulator(board: Board) -> Path:
     """The executable that is a board's NPU behind its serial line; see `simulator`."""
-    given = {**parameters(board), "CLOCKS_PER_BIT": CLOCKS_PER_BIT}
     top = "npu_compact_serial" if board.array.core == COMPACT else "npu_serial"
-    return build(top, rtl.sources(), _bench("serial_bench.cpp"), given)
+    return _built(board, top, "serial_bench.cpp", CLOCKS_PER_BIT=CLOCKS_PER_BIT)
 
 
-def _bench(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _built(board: Board, top: str, bench: str, **more: int) -> Path:
+    try:
+        given = rtl.parameters(board) | more
+    except BoardError as error:
+        raise SimulationError(str(error), error.hint) from error
+    text = resources.files(__package__).joinpath(bench).read_text(encoding="utf-8")
+    return build(top, rtl.sources(), text, given)
 
 
 def measure(

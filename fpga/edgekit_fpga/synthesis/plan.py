@@ -13,7 +13,6 @@ from typing import Any
 
 from edgekit_fpga import rtl
 from edgekit_fpga.boards import COMPACT, Board, Part, load_part
-from edgekit_fpga.simulate.npu import parameters
 from edgekit_fpga.synthesis.errors import SynthesisError
 from edgekit_fpga.synthesis.tools import FLOWS, YOSYS, Flow, Tool
 
@@ -88,7 +87,7 @@ def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> B
 
     Raises:
         SynthesisError: the board has no part, no module is called `top`, or a tool is missing.
-        SimulationError: the RTL has no form for this board.
+        BoardError: the RTL has no form for this board.
     """
     part = load_part(board.name)
     if part is None or board.family not in FLOWS:
@@ -143,7 +142,7 @@ def _script(sources: Mapping[str, str], top: str, board: Board, part: Part, flow
     sized = BEHIND_LINK[board.array.core] if top == WHOLE else top
     # the parameters of the board that the module has
     known = re.findall(r"parameter int (\w+)", sources[f"{sized}.sv"].split(");", 1)[0])
-    chosen = {**parameters(board), "CLOCKS_PER_BIT": round(board.clock_mhz * 1e6 / part.baud)}
+    chosen = {**rtl.parameters(board), "CLOCKS_PER_BIT": round(board.clock_mhz * 1e6 / part.baud)}
     settings = " ".join(f"-set {name} {chosen[name]}" for name in known if name in chosen)
     lines = [f"read_verilog -sv {' '.join(sources)}"]
     if settings:

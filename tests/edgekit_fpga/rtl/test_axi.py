@@ -10,7 +10,8 @@ from edgekit_fpga import isa, rtl
 from edgekit_fpga.boards import load_board
 from edgekit_fpga.driver.job import Job, Load, Read, Run, tensor_granules
 from edgekit_fpga.interpreter import Machine
-from edgekit_fpga.simulate.npu import measure, parameters
+from edgekit_fpga.rtl import parameters
+from edgekit_fpga.simulate.npu import measure
 from tests.edgekit_fpga.rtl.random_layers import Generator
 
 # the time is for building simulators on a machine that has other things to do

@@ -12,7 +12,7 @@ from edgekit_fpga.driver.commanded import CommandedNpu
 from edgekit_fpga.driver.npu import Npu
 from edgekit_fpga.driver.simulated import SimulatedLine, SimulatedPort
 from edgekit_fpga.interpreter import Machine
-from edgekit_fpga.simulate.npu import parameters
+from edgekit_fpga.rtl import parameters
 from edgekit_fpga.simulate.verilator import build
 from edgekit_fpga.synthesis.tools import YOSYS
 from tests.edgekit_fpga.rtl.random_layers import KINDS, Generator

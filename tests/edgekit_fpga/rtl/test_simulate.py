@@ -12,7 +12,7 @@ from edgekit_fpga.boards import load_board
 from edgekit_fpga.cycles import cycles
 from edgekit_fpga.program import Program
 from edgekit_fpga.proving import compare_all
-from edgekit_fpga.simulate.npu import parameters, simulator
+from edgekit_fpga.simulate.npu import simulator
 from edgekit_fpga.simulate.verilator import build
 from tests.edgekit_fpga.graphs import small_net
 
@@ -92,7 +92,7 @@ def test_a_board_the_rtl_has_no_form_for_is_refused():
     board = load_board("ecp5-25f")
     board = dataclasses.replace(board, array=dataclasses.replace(board.array, lookups=2))
     with pytest.raises(simulate.SimulationError, match="fewer look-ups than output lanes"):
-        parameters(board)
+        simulator(board)
 
 
 def test_keyword_spotting_on_the_smallest_board_agrees_everywhere_and_takes_what_it_should():
