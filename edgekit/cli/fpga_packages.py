@@ -2,19 +2,19 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekit.cli.image_keys import KEY
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, size
-from edgekit.cli.image_trust import policy_options, wanted_policy
 from edgekit.cli.output import json_option, print_json, progress, say
+from edgekit.cli.policy import policy_options, tell_verified, verify_in_registry
 from edgekit.cli.registered import open_registry
 
 if TYPE_CHECKING:
     from edgekit.oci.descriptor import Descriptor
-    from edgekit.oci.reference import Reference
+    from edgekit.oci.signing import Policy
 
 NAMED = "NAME:VERSION[@BOARD]"
 
@@ -84,17 +84,10 @@ def push(package: str, target: str, key: str | None, plain_http: bool, as_json: 
 
 @click.command()
 @click.argument("name", metavar="REGISTRY/NAME:TAG")
-@policy_options
+@policy_options(required=True)
 @PLAIN_HTTP
 @json_option
-def verify(
-    name: str,
-    keys: tuple[Path, ...],
-    builders: tuple[str, ...],
-    policy_file: Path | None,
-    plain_http: bool,
-    as_json: bool,
-) -> None:
+def verify(name: str, policy: "Policy", plain_http: bool, as_json: bool) -> None:
     """Check that the package in a registry is signed by one of the keys. Exits 1 if it is not.
 
     \b
@@ -104,49 +97,17 @@ def verify(
     """
     from edgekit.oci.reference import Reference
 
-    digest, said = _verified(
-        Reference.parse(name), wanted_policy(keys, builders, policy_file), plain_http
-    )
-    if as_json:
-        print_json({"digest": digest, "verified": said})
-        return
-    click.echo(digest)
-    for each in said:
-        say(f"  {each['statement']} signed by {each['key']}")
-
-
-def _verified(
-    reference: "Reference", policy: Any, plain_http: bool
-) -> tuple[str, list[dict[str, str]]]:
-    import tempfile
-
-    from edgekit.oci.blobs import Blobs
-    from edgekit.oci.client import RegistryClient
-    from edgekit.packager.papers import verify_remote
-
-    with (
-        tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder,
-        RegistryClient(reference, plain_http=plain_http) as client,
-    ):
-        digest, found = verify_remote(reference, client, Blobs(Path(folder)), policy)
-    return digest, [{"statement": each.statement.predicate_type, "key": each.key} for each in found]
+    digest, found = verify_in_registry(Reference.parse(name), policy, plain_http)
+    tell_verified(digest, found, as_json)
 
 
 @click.command()
 @click.argument("name", metavar="REGISTRY/NAME:TAG")
 @click.option("-o", "--output", required=True, type=FILE, help="The package's file.")
-@policy_options
+@policy_options(required=False)
 @PLAIN_HTTP
 @json_option
-def pull(
-    name: str,
-    output: Path,
-    keys: tuple[Path, ...],
-    builders: tuple[str, ...],
-    policy_file: Path | None,
-    plain_http: bool,
-    as_json: bool,
-) -> None:
+def pull(name: str, output: Path, policy: "Policy | None", plain_http: bool, as_json: bool) -> None:
     """Fetch a package from a registry; with --key or --policy only if it is signed so.
 
     \b
@@ -159,9 +120,8 @@ def pull(
 
     reference = Reference.parse(name)
     digest = ""
-    if keys or builders or policy_file:
-        policy = wanted_policy(keys, builders, policy_file)
-        digest, _said = _verified(reference, policy, plain_http)
+    if policy is not None:
+        digest, _found = verify_in_registry(reference, policy, plain_http)
     with RegistryClient(reference, plain_http=plain_http) as client:
         found = fetch_package(reference, client, output, digest)
     if as_json:

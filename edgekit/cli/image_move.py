@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekit.cli.image_named import FILE, PLAIN_HTTP, located, recorded
-from edgekit.cli.image_trust import policy_options, wanted_policy
 from edgekit.cli.output import json_option, print_json, progress, say
+from edgekit.cli.policy import policy_options
 
 if TYPE_CHECKING:
     from edgekit.oci.blobs import Blobs
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgekit.oci.descriptor import Descriptor
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
+    from edgekit.oci.signing import Policy
 
 
 @contextmanager
@@ -211,17 +212,11 @@ def _add_papers_of_layout(name: str, digest: str, layout: "Layout") -> None:
 @click.command()
 @click.argument("path", type=FILE)
 @click.argument("target", metavar="REGISTRY/NAME:TAG|oci:DIR")
-@policy_options
+@policy_options(required=False)
 @PLAIN_HTTP
 @json_option
 def unbundle(
-    path: Path,
-    target: str,
-    keys: tuple[Path, ...],
-    builders: tuple[str, ...],
-    policy_file: Path | None,
-    plain_http: bool,
-    as_json: bool,
+    path: Path, target: str, policy: "Policy | None", plain_http: bool, as_json: bool
 ) -> None:
     """Bring a bundled image with its signatures into a registry or a layout folder.
 
@@ -241,8 +236,8 @@ def unbundle(
 
     with opened_archive(path) as layout:
         root = layout.find()
-        if keys or builders or policy_file:
-            verify_layout(layout, "", wanted_policy(keys, builders, policy_file))
+        if policy is not None:
+            verify_layout(layout, "", policy)
         papers = layout_papers(layout, root.digest)
         if target.startswith("oci:"):
             folder, _, called = target.removeprefix("oci:").partition(":")

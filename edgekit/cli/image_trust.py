@@ -1,50 +1,18 @@
 """`edgekit image sign, verify, sbom`: who made an image, of what, and who trusts it."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekit.cli.image_keys import KEY
-from edgekit.cli.image_named import FILE, PLAIN_HTTP, recorded_digest, store_here
+from edgekit.cli.image_named import PLAIN_HTTP, recorded_digest, store_here
 from edgekit.cli.output import json_option, print_json, say
+from edgekit.cli.policy import policy_options, tell_verified, verify_in_registry
 
 if TYPE_CHECKING:
     from edgekit.oci.signing import Policy
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def policy_options(command: F) -> F:
-    """Add the options that say who must have signed."""
-    for option in (
-        click.option("--policy", "policy_file", type=FILE, help="A TOML file that says who."),
-        click.option("--builder", "builders", multiple=True, help="Provenance must name it."),
-        click.option("--key", "keys", type=FILE, multiple=True, help="A public key."),
-    ):
-        command = option(command)
-    return command
-
-
-def wanted_policy(
-    keys: tuple[Path, ...], builders: tuple[str, ...], policy_file: Path | None
-) -> "Policy":
-    """The policy that the policy options stand for."""
-    from edgekit.errors import ImageError
-    from edgekit.oci.signing import Policy
-
-    if policy_file is not None:
-        if keys or builders:
-            raise click.UsageError("--policy names keys and builders; give it alone")
-        return Policy.read(policy_file)
-    if not keys:
-        raise click.UsageError("who must have signed? Give --key or --policy")
-    try:
-        return Policy(tuple(path.read_bytes() for path in keys), builders)
-    except OSError as error:
-        raise ImageError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 @click.command()
@@ -111,17 +79,10 @@ def sign_image(name: str, key: str, builder: str, plain_http: bool) -> tuple[str
 
 @click.command()
 @click.argument("name")
-@policy_options
+@policy_options(required=True)
 @PLAIN_HTTP
 @json_option
-def verify(
-    name: str,
-    keys: tuple[Path, ...],
-    builders: tuple[str, ...],
-    policy_file: Path | None,
-    plain_http: bool,
-    as_json: bool,
-) -> None:
+def verify(name: str, policy: "Policy", plain_http: bool, as_json: bool) -> None:
     """Check that NAME (REGISTRY/NAME:TAG or oci:DIR) is signed by one of the keys.
 
     Needs no service but the registry, and for oci:DIR not even that. Exits 1 where the image is
@@ -133,32 +94,16 @@ def verify(
       edgekit image verify oci:out --key release.key.pub --builder urn:example:ci
       edgekit image verify registry.example.com/digits:1 --policy policy.toml
     """
-    import tempfile
-
-    from edgekit.oci.blobs import Blobs
-    from edgekit.oci.client import RegistryClient
     from edgekit.oci.layout import Layout
     from edgekit.oci.reference import Reference
-    from edgekit.packager.papers import verify_layout, verify_remote
+    from edgekit.packager.papers import verify_layout
 
-    policy = wanted_policy(keys, builders, policy_file)
     if name.startswith("oci:"):
         folder, _, called = name.removeprefix("oci:").partition(":")
         digest, found = verify_layout(Layout(Path(folder)), called, policy)
     else:
-        reference = Reference.parse(name)
-        with (
-            tempfile.TemporaryDirectory(prefix="edgekit-verify-") as temporary,
-            RegistryClient(reference, plain_http=plain_http) as client,
-        ):
-            digest, found = verify_remote(reference, client, Blobs(Path(temporary)), policy)
-    if as_json:
-        said = [{"statement": each.statement.predicate_type, "key": each.key} for each in found]
-        print_json({"digest": digest, "verified": said})
-        return
-    click.echo(digest)
-    for each in found:
-        say(f"  {each.statement.predicate_type} signed by {each.key}")
+        digest, found = verify_in_registry(Reference.parse(name), policy, plain_http)
+    tell_verified(digest, found, as_json)
 
 
 @click.command()
