@@ -5,9 +5,13 @@
 // this is where the layer is paced: beats that end a tile are at least `setup.post` cycles apart,
 // and wait until the tile's residual granule has come.
 //
-// Timing: a beat fires in cycle 0; its weight word is read then and must be at hand in cycle 2,
-// when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 2,
-// `max_valid` with MAXPOOL's as much later as max_tree takes.
+// A beat is decided on in cycle 0, by what has come and was not yet used; in cycle 1 operands leave
+// their queue, and windows and patches make room for the next ones. So no decision waits for another
+// module's in the same cycle.
+//
+// Timing: the address of a beat's weight word is there in cycle 1, the word must be at hand in
+// cycle 3, when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 3,
+// `max_valid` with MAXPOOL's as much after cycle 2 as max_tree takes.
 module feeder #(
     parameter int I = 16,
     parameter int O = 8,
@@ -22,6 +26,7 @@ module feeder #(
     input  npu_isa::instruction_t    instruction,
     input  npu_setup::setup_t        setup,
     // operands
+    input  logic                     operand_arrives,  // the queue will have one more in 2 cycles
     input  logic                     operand_valid,
     input  logic [B-1:0][I*8-1:0]    operand_rows,
     input  logic [OFFSET_BITS-1:0]   operand_offset,
@@ -30,8 +35,7 @@ module feeder #(
     input  logic                     operand_last,
     input  logic                     operand_last_of_block,
     output logic                     operand_pop,
-    input  logic                     residual_valid,
-    output logic                     residual_claim,
+    input  logic                     residual_arrives, // the queue will have one more
     input  logic [O*8-1:0]           residual_data,
     output logic                     residual_pop,     // MUL takes it here
     // beats
@@ -63,7 +67,8 @@ module feeder #(
   end
 
   // ---- windows and patches
-  logic window_ready, window_valid, window_ends_block, patch_ready, patch_valid, pixel_done;
+  logic window_ready, window_complete, window_ends_block, patch_ready, patch_complete;
+  logic pixel_done_1;
   logic [T-1:0][I*8-1:0] taps;
   logic [P*8-1:0] bytes;
   window #(
@@ -81,10 +86,10 @@ module feeder #(
       .last(operand_last),
       .last_of_block(operand_last_of_block),
       .ready(window_ready),
-      .valid(window_valid),
-      .taps,
+      .complete(window_complete),
       .ends_block(window_ends_block),
-      .done(is_window && pixel_done)
+      .taps,
+      .done(is_window && pixel_done_1)
   );
   patch #(
       .I(I),
@@ -103,27 +108,46 @@ module feeder #(
       .first_chunk(operand_first_chunk),
       .last(operand_last),
       .ready(patch_ready),
-      .valid(patch_valid),
+      .complete(patch_complete),
       .bytes,
-      .done(is_pack && pixel_done)
+      .done(is_pack && pixel_done_1)
   );
 
-  // ---- beats
+  // ---- what has come and was not yet used: windows, patches or operands; residual granules
+  logic fire, fire_1, pixel_done, available, ends_block;
+  fifo #(
+      .WIDTH(1),
+      .DEPTH(16)
+  ) items (
+      .clk,
+      .reset(reset || start),
+      .push(is_window ? window_complete : is_pack ? patch_complete : operand_arrives),
+      .push_data(window_ends_block),
+      .pop(is_window || is_pack ? pixel_done : fire),
+      .valid(available),
+      .data(ends_block)
+  );
+  logic residual_claim, residual_here;
+  logic [4:0] residuals;
+  always_ff @(posedge clk)
+    if (reset || start) begin
+      residuals     <= '0;
+      residual_here <= 1'b0;
+    end else begin
+      residuals     <= residuals + 5'(residual_arrives) - 5'(residual_claim);
+      residual_here <= residual_arrives || (residual_claim ? residuals > 5'd1 : residual_here);
+    end
+
+  // ---- cycle 0: a beat?
   // `..._last` come from registers that look one step ahead; `..._end` are fixed for the layer.
   logic [15:0] step, tile, block, pause, steps_end, tiles_end;
   logic [23:0] weight, block_weight;
-  logic step_last, tile_last, fire, available, needs_residual, paused, single;
+  logic step_last, tile_last, needs_residual, paused, single;
   logic block_single, next_block_single;  // that block has one tile
   always_comb begin
-    available = is_window ? window_valid : is_pack ? patch_valid : operand_valid;
-    fire      = available
-             && (!step_last || (!paused && (!needs_residual || residual_valid)));
+    fire = available && (!step_last || (!paused && (!needs_residual || residual_here)));
     residual_claim = fire && step_last && needs_residual;
-    residual_pop   = residual_claim && is_mul;
     pixel_done     = fire && step_last && tile_last;
-    operand_pop    = operand_valid
-                  && (is_window ? window_ready : is_pack ? patch_ready : fire);
-    weight_address = weight;
   end
   logic start_1, start_2;
   always_ff @(posedge clk) begin
@@ -168,7 +192,7 @@ module feeder #(
         tile      <= block;
         tile_last <= block_single;
         weight    <= block_weight;
-        if (is_window && window_ends_block) begin
+        if (is_window && ends_block) begin
           block        <= block + 16'(N);
           tile         <= block + 16'(N);
           tile_last    <= next_block_single;
@@ -180,65 +204,80 @@ module feeder #(
     end
   end
 
-  // ---- cycle 1: what the beat's lanes may need
-  logic [O-1:0][7:0] residual_1;
-  logic [I-1:0][7:0] vector_1;
-  logic [WORDS*I-1:0][O-1:0][7:0] taps_1;
-  logic fire_1, first_1, last_1;
-  logic [23:0] entry_1;
-  logic [15:0] step_1;
-  logic [15:0] tile_of_block;
-  assign tile_of_block = (tile - block) & 16'(N - 1);
+  // ---- cycle 1: what it takes
+  logic first_1, last_1;
+  logic [15:0] step_1, tile_1, tile_of_block;
   always_ff @(posedge clk) begin
-    fire_1     <= fire && !reset;
-    first_1    <= step == 0;
-    last_1     <= step_last;
-    entry_1    <= instruction.requant + {8'b0, tile};
-    step_1     <= step;
-    residual_1 <= residual_data;
+    fire_1         <= fire && !reset;
+    first_1        <= step == 0;
+    last_1         <= step_last;
+    pixel_done_1   <= pixel_done && !reset;
+    step_1         <= step;
+    tile_1         <= tile;
+    tile_of_block  <= (tile - block) & 16'(N - 1);
+    weight_address <= weight;
+  end
+  assign operand_pop  = is_window ? operand_valid && window_ready
+                      : is_pack ? operand_valid && patch_ready : fire_1;
+  assign residual_pop = fire_1 && is_mul;
+
+  // ---- cycle 2: what the beat's lanes may need
+  logic [O-1:0][7:0] residual_2;
+  logic [I-1:0][7:0] vector_2;
+  logic [WORDS*I-1:0][O-1:0][7:0] taps_2;
+  logic fire_2, first_2, last_2;
+  logic [23:0] entry_2;
+  logic [15:0] step_2;
+  always_ff @(posedge clk) begin
+    fire_2     <= fire_1 && !reset;
+    first_2    <= first_1;
+    last_2     <= last_1;
+    entry_2    <= instruction.requant + {8'b0, tile_1};
+    step_2     <= step_1;
+    residual_2 <= residual_data;
     if (is_pack) begin
       for (int w = 0; w < PATCH_WORDS; w++)
-        if (step == 16'(w)) vector_1 <= bytes[w*I*8+:I*8];
-    end else vector_1 <= operand_rows[0];
+        if (step_1 == 16'(w)) vector_2 <= bytes[w*I*8+:I*8];
+    end else vector_2 <= operand_rows[0];
     for (int t = 0; t < WORDS * I; t++)
-      taps_1[t] <= t < T ? taps[t%T][tile_of_block*O*8+:O*8] : '0;
+      taps_2[t] <= t < T ? taps[t%T][tile_of_block*O*8+:O*8] : '0;
   end
 
-  // ---- cycle 2: the beat
+  // ---- cycle 3: the beat
   always_ff @(posedge clk) begin
-    beat_valid <= fire_1 && !is_max && !is_map && !reset;
-    beat_first <= first_1;
-    beat_last  <= last_1;
-    beat_entry <= entry_1;
-    map_valid  <= fire_1 && is_map && !reset;
-    map_data   <= vector_1[O-1:0];
+    beat_valid <= fire_2 && !is_max && !is_map && !reset;
+    beat_first <= first_2;
+    beat_last  <= last_2;
+    beat_entry <= entry_2;
+    map_valid  <= fire_2 && is_map && !reset;
+    map_data   <= vector_2[O-1:0];
     for (int o = 0; o < O; o++) begin
-      factor_a[o] <= {vector_1[o][7], vector_1[o]}
+      factor_a[o] <= {vector_2[o][7], vector_2[o]}
                    - {instruction.in_zero_point[7], instruction.in_zero_point};
-      factor_b[o] <= {residual_1[o][7], residual_1[o]}
+      factor_b[o] <= {residual_2[o][7], residual_2[o]}
                    - {instruction.add_zero_point[7], instruction.add_zero_point};
       for (int i = 0; i < I; i++) begin
-        beat_data[o][i] <= vector_1[i];
+        beat_data[o][i] <= vector_2[i];
         if (is_window)
           for (int w = 0; w < WORDS; w++)
-            if (step_1 == 16'(w)) beat_data[o][i] <= taps_1[w*I+i][o];
+            if (step_2 == 16'(w)) beat_data[o][i] <= taps_2[w*I+i][o];
       end
     end
   end
 
   // ---- MAXPOOL
-  localparam int MAX_CYCLES = $clog2(T) + 1;  // from the beat to the largest tap
+  localparam int MAX_CYCLES = $clog2(T) + 1;  // from cycle 1 to the largest tap
   logic [MAX_CYCLES-1:0] max_under_way;
   max_tree #(
       .O(O),
       .T(T)
   ) maximum (
       .clk,
-      .taps(taps_1[T-1:0]),
+      .taps(taps_2[T-1:0]),
       .count(setup.taps),
       .largest(max_data)
   );
   always_ff @(posedge clk)
-    max_under_way <= reset ? '0 : MAX_CYCLES'({max_under_way, fire && is_max});
+    max_under_way <= reset ? '0 : MAX_CYCLES'({max_under_way, fire_1 && is_max});
   assign max_valid = max_under_way[MAX_CYCLES-1];
 endmodule

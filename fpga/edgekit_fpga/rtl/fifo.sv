@@ -2,7 +2,7 @@
 //
 // Handshake: `push` needs room, which the writer knows from its own count of words under way
 // (readers of memories reserve room before they ask); `pop` needs `valid`.
-// Latency: a pushed word is visible in the next cycle.
+// Latency: a pushed word is visible in the next cycle. DEPTH is a power of two.
 module fifo #(
     parameter int WIDTH = 8,
     parameter int DEPTH = 8,
@@ -17,17 +17,19 @@ module fifo #(
     output logic [WIDTH-1:0] data
 );
   logic [WIDTH-1:0] slots[DEPTH];
-  logic [BITS:0] head, tail;
-  assign valid = head != tail;
+  logic [BITS:0] head, tail, after;
+  assign after = head + 1'b1;
   assign data  = slots[head[BITS-1:0]];
   always_ff @(posedge clk) begin
     if (push) slots[tail[BITS-1:0]] <= push_data;
     if (reset) begin
-      head <= '0;
-      tail <= '0;
+      head  <= '0;
+      tail  <= '0;
+      valid <= 1'b0;
     end else begin
       if (push) tail <= tail + 1'b1;
-      if (pop) head <= head + 1'b1;
+      if (pop) head <= after;
+      valid <= push || (pop ? after != tail : valid);
     end
   end
 endmodule

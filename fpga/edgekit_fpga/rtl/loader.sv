@@ -6,11 +6,12 @@
 // least 1).
 //
 // Handshake: in_valid/in_ready as in AXI4-Stream. `write` is high for one cycle with the gathered
-// word at the low end of `write_data`.
+// word at the high end of `write_data`, whichever memory it is for, so that nothing stands between
+// these registers and a memory. WIDTH is at least 64.
 module loader #(
     parameter int I = 16,
     parameter int O = 8,
-    parameter int WIDTH = I * O * 8 > O * 64 ? I * O * 8 : O * 64
+    parameter int WIDTH = I > 8 ? I * O * 8 : O * 64
 ) (
     input  logic             clk,
     input  logic             reset,
@@ -36,13 +37,11 @@ module loader #(
     output logic [WIDTH-1:0] write_data
 );
   localparam logic [2:0] WEIGHTS = 3'd1, REQUANT = 3'd2, TABLES = 3'd3, ACTIVATIONS = 3'd4;
-  localparam int W = WIDTH > 64 ? WIDTH : 64;
 
   logic [2:0] chosen;
   logic [31:0] address;
   logic [23:0] missing;
   logic [8:0] pieces, piece;
-  logic [W-1:0] gathered;
   logic take, whole, loading;
   always_comb begin
     case (chosen)
@@ -59,23 +58,11 @@ module loader #(
     load_ready = !loading;
     loads_done = !loading && !write;
   end
-  // The newest piece comes in at the top; a word of n pieces is moved down by what is below it.
-  logic [2:0] shift_target;
-  always_comb begin
-    case (shift_target)
-      WEIGHTS: write_data = WIDTH'(gathered >> (W - O * I * 8));
-      REQUANT: write_data = WIDTH'(gathered >> (W - O * 64));
-      TABLES: write_data = WIDTH'(gathered >> (W - 64));
-      ACTIVATIONS: write_data = WIDTH'(gathered >> (W - (O > 4 ? O * 8 : 32)));
-      default: write_data = WIDTH'(gathered >> (W - 32));
-    endcase
-  end
-  assign write_target = shift_target;
   always_ff @(posedge clk) begin
     write         <= whole && !reset;
-    shift_target  <= chosen;
+    write_target  <= chosen;
     write_address <= address;
-    if (take) gathered <= {in_data, gathered[W-1:32]};
+    if (take) write_data <= {in_data, write_data[WIDTH-1:32]};
     if (take) piece <= whole ? '0 : piece + 1'b1;
     if (whole) address <= address + 1'b1;
     if (whole && loading) missing <= missing - 1'b1;

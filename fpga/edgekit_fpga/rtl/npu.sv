@@ -56,7 +56,8 @@ module npu #(
   localparam int WEIGHT_BITS = $clog2(WEIGHT_WORDS);
   localparam int TILE_BITS = $clog2(REQUANT_TILES);
   localparam int TABLE_BITS = $clog2(TABLE_ENTRIES);
-  localparam int LOADER_WIDTH = I * O * 8 > O * 64 ? I * O * 8 : O * 64;
+  localparam int LOADER_WIDTH = I > 8 ? I * O * 8 : O * 64;
+  localparam int GRANULE_PIECES = O > 4 ? O * 8 : 32;  // bits of the words a granule comes in
 
   npu_isa::instruction_t instruction;
   npu_setup::setup_t setup;
@@ -70,7 +71,8 @@ module npu #(
   logic [LOADER_WIDTH-1:0] loaded_data;
   loader #(
       .I(I),
-      .O(O)
+      .O(O),
+      .WIDTH(LOADER_WIDTH)
   ) the_loader (
       .clk,
       .reset,
@@ -102,7 +104,7 @@ module npu #(
       .clk,
       .write(loaded && loaded_target == 3'd0),
       .write_address(WORD_BITS'(loaded_address)),
-      .write_data(loaded_data[31:0]),
+      .write_data(loaded_data[LOADER_WIDTH-1-:32]),
       .read_address(word_address),
       .read_data(word)
   );
@@ -143,11 +145,11 @@ module npu #(
   logic host_read;
   logic [31:0] host_address;
   logic [O*8-1:0] host_data;
-  logic operand_valid, operand_first_group, operand_first_chunk, operand_last;
+  logic operand_arrives, operand_valid, operand_first_group, operand_first_chunk, operand_last;
   logic operand_last_of_block, operand_pop;
   logic [B-1:0][I*8-1:0] operand_rows;
   logic [OFFSET_BITS-1:0] operand_offset;
-  logic residual_valid, residual_claim, residual_pop, feeder_pop, post_pop;
+  logic residual_arrives, residual_pop, feeder_pop, post_pop;
   logic [O*8-1:0] residual_data;
   assign write = result_write || (loaded && loaded_target == 3'd4);
   assign residual_pop = feeder_pop || post_pop;
@@ -165,11 +167,12 @@ module npu #(
       .write,
       .write_bank(result_write ? result_bank : BANK_BITS'(loaded_address >> 24)),
       .write_granule(result_write ? result_granule : loaded_address[23:0]),
-      .write_data(result_write ? result_data : loaded_data[O*8-1:0]),
+      .write_data(result_write ? result_data : loaded_data[LOADER_WIDTH-GRANULE_PIECES+:O*8]),
       .host_read,
       .host_bank(BANK_BITS'(host_address >> 24)),
       .host_granule(host_address[23:0]),
       .host_data,
+      .operand_arrives,
       .operand_valid,
       .operand_rows,
       .operand_offset,
@@ -178,8 +181,7 @@ module npu #(
       .operand_last,
       .operand_last_of_block,
       .operand_pop,
-      .residual_valid,
-      .residual_claim,
+      .residual_arrives,
       .residual_data,
       .residual_pop
   );
@@ -202,6 +204,7 @@ module npu #(
       .start(launch),
       .instruction,
       .setup,
+      .operand_arrives,
       .operand_valid,
       .operand_rows,
       .operand_offset,
@@ -210,8 +213,7 @@ module npu #(
       .operand_last,
       .operand_last_of_block,
       .operand_pop,
-      .residual_valid,
-      .residual_claim,
+      .residual_arrives,
       .residual_data,
       .residual_pop(feeder_pop),
       .weight_address,
@@ -235,7 +237,7 @@ module npu #(
       .clk,
       .write(loaded && loaded_target == 3'd1),
       .write_address(WEIGHT_BITS'(loaded_address)),
-      .write_data(loaded_data[O*I*8-1:0]),
+      .write_data(loaded_data[LOADER_WIDTH-1-:O*I*8]),
       .read_address(WEIGHT_BITS'(weight_address)),
       .read_data(weight_word)
   );
@@ -278,7 +280,7 @@ module npu #(
       .clk,
       .write(loaded && loaded_target == 3'd2),
       .write_address(TILE_BITS'(loaded_address)),
-      .write_data(loaded_data[O*64-1:0]),
+      .write_data(loaded_data[LOADER_WIDTH-1-:O*64]),
       .read_address(TILE_BITS'(entry_under_way[2])),
       .read_data(entries)
   );
@@ -321,7 +323,7 @@ module npu #(
       .data_out(post_data),
       .table_write(loaded && loaded_target == 3'd3),
       .table_address(TABLE_BITS'(loaded_address)),
-      .table_entry(loaded_data[35:0])
+      .table_entry(loaded_data[LOADER_WIDTH-64+:36])
   );
 
   // ---- where results go

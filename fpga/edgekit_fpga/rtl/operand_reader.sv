@@ -1,8 +1,8 @@
 // The activation memory and everything that reads it: the operands of a layer in the order of
 // operand_walker, padding filled in; the residual operand in the order of tile_walker; the host.
 //
-// Operands and residual granules wait in a queue each. A request is sent only if the queue has room
-// for what is under way. Where both want the same bank the operand goes first, unless the residual
+// Operands and residual granules wait in a queue each, of DEPTH, a power of two. A request is sent
+// only if the queue has room for what is under way. Where both want the same bank the operand goes first, unless the residual
 // queue runs dry.
 //
 // Latency: 5 cycles from a walker's request to the queue's output; one request of each kind a cycle.
@@ -11,7 +11,7 @@ module operand_reader #(
     parameter int O = 8,
     parameter int B = 4,
     parameter int GRANULES = 2048,
-    parameter int DEPTH = 8,
+    parameter int DEPTH = 16,
     parameter int BANK_BITS = B > 1 ? $clog2(B) : 1,
     parameter int OFFSET_BITS = O > 1 ? $clog2(O) : 1
 ) (
@@ -31,6 +31,7 @@ module operand_reader #(
     input  logic [           23:0] host_granule,
     output logic [        O*8-1:0] host_data,
     // operands: B rows of I bytes
+    output logic                   operand_arrives,     // the queue will have one more in 2 cycles
     output logic                   operand_valid,
     output logic [B-1:0][I*8-1:0]  operand_rows,
     output logic [OFFSET_BITS-1:0] operand_offset,      // PACK: of the first byte in its granule
@@ -40,8 +41,7 @@ module operand_reader #(
     output logic                   operand_last_of_block,
     input  logic                   operand_pop,
     // residual operand
-    output logic                   residual_valid,      // one more has come than was claimed
-    input  logic                   residual_claim,
+    output logic                   residual_arrives,    // the queue will have one more
     output logic [        O*8-1:0] residual_data,
     input  logic                   residual_pop
 );
@@ -113,23 +113,27 @@ module operand_reader #(
   end
 
   // ---- who goes
-  logic [CB-1:0] operand_count, residual_count, residual_unclaimed;
+  // The counts learn of what has left the queues a cycle later. Full is their top bit.
+  logic [CB-1:0] operand_count, residual_count;
+  logic operand_popped, residual_popped;
   logic clash, operand_room, residual_room, urgent;
   always_comb begin
     clash         = grouped || bank == residual_bank;
-    operand_room  = operand_request && operand_count < CB'(DEPTH);
-    residual_room = residual_request && residual_count < CB'(DEPTH);
+    operand_room  = operand_request && !operand_count[CB-1];
+    residual_room = residual_request && !residual_count[CB-1];
     urgent        = residual_room && residual_count < CB'(2);
     operand_ready = operand_room && !(clash && urgent);
     residual_ready = residual_room && !(clash && operand_ready);
   end
   always_ff @(posedge clk) begin
+    operand_popped  <= operand_pop && !(reset || start);
+    residual_popped <= residual_pop && !(reset || start);
     if (reset || start) begin
       operand_count  <= '0;
       residual_count <= '0;
     end else begin
-      operand_count  <= operand_count + CB'(operand_ready) - CB'(operand_pop);
-      residual_count <= residual_count + CB'(residual_ready) - CB'(residual_pop);
+      operand_count  <= operand_count + CB'(operand_ready) - CB'(operand_popped);
+      residual_count <= residual_count + CB'(residual_ready) - CB'(residual_popped);
     end
   end
 
@@ -242,10 +246,6 @@ module operand_reader #(
       .valid(unused_valid),
       .data(residual_data)
   );
-  assign residual_valid = residual_unclaimed != 0;
-  always_ff @(posedge clk) begin
-    if (reset || start) residual_unclaimed <= '0;
-    else
-      residual_unclaimed <= residual_unclaimed + CB'(residual_under_way[2]) - CB'(residual_claim);
-  end
+  assign operand_arrives  = operand_under_way[2];
+  assign residual_arrives = residual_under_way[2];
 endmodule

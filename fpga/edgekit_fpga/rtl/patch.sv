@@ -5,8 +5,9 @@
 // then every byte of the patch takes it from the row it lies in, if that is there. Places are
 // smaller than 2^16.
 //
-// Handshake: a group of rows is taken where `push` meets `ready`; `valid` stands until `done`, and
-// in that cycle the next patch moves in if it is complete.
+// Handshake: a group of rows is taken where `push` meets `ready`. `complete` says in the cycle before
+// a patch is whole that it will be; from two cycles later on it may be used, as `bytes`, until `done`.
+// In the cycle of `done` the next one moves in if it is whole.
 module patch #(
     parameter int I = 16,
     parameter int O = 8,
@@ -25,17 +26,18 @@ module patch #(
     input  logic                   first_chunk,
     input  logic                   last,
     output logic                   ready,
-    output logic                   valid,
+    output logic                   complete,
     output logic [        P*8-1:0] bytes,
     input  logic                   done
 );
 
   // The stages before the patch hold a group each and move together.
-  logic move, place, full;
+  logic move, place, full, valid;
   logic [3:1] held, held_last;
   assign move  = full && (!valid || done);
   assign place = held[3] && (!full || move);
   assign ready = !held[3] || place;
+  assign complete = place && held_last[3];
   always_ff @(posedge clk) begin
     if (ready) begin
       held      <= {held[2:1], push};
@@ -110,7 +112,7 @@ module patch #(
       full  <= 1'b0;
       valid <= 1'b0;
     end else begin
-      full  <= (place && held_last[3]) || (full && !move);
+      full  <= complete || (full && !move);
       valid <= move || (valid && !done);
     end
   end

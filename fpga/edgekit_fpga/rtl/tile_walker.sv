@@ -2,7 +2,8 @@
 // each lies: y, x, tile; or, where `blocked`, block of N tiles, y, x, tile of the block.
 //
 // Handshake: `start` loads the tensor; from the next cycle on `bank` and `granule` are those of the
-// current granule until `step` moves on. `last` marks the final granule.
+// current granule until `step` moves on. `last` marks the final granule. The tensor's shape has to be
+// there a cycle before the first `step`.
 module tile_walker #(
     parameter int N = 2,
     parameter int B = 4,
@@ -25,19 +26,24 @@ module tile_walker #(
     output logic                 first_pixel,
     output logic                 last
 );
-  logic [15:0] x, y, block;
+  localparam int NB = N > 1 ? $clog2(N) : 1;
+  logic [15:0] x, y, block, x_end, y_end, tiles_end;
   logic [23:0] row_start, column;
-  logic tile_last, x_last, y_last, block_last;
+  logic tensor_last, tile_last, x_last, y_last, block_last;
   always_comb begin
-    tile_last  = tile == tiles - 1'b1 || (blocked && tile == block + 16'(N - 1));
-    x_last     = x == width - 1'b1;
-    y_last     = y == height - 1'b1;
-    block_last = !blocked || tile == tiles - 1'b1;
-    last       = tile_last && x_last && y_last && block_last;
-    granule    = row_start + column + {8'b0, tile};
+    tensor_last = tile == tiles_end;
+    tile_last   = tensor_last || (blocked && (N == 1 || &tile[NB-1:0]));
+    x_last      = x == x_end;
+    y_last      = y == y_end;
+    block_last  = !blocked || tensor_last;
+    last        = tile_last && x_last && y_last && block_last;
+    granule     = row_start + column + {8'b0, tile};
     first_pixel = x == 0 && y == 0;
   end
   always_ff @(posedge clk) begin
+    x_end     <= width - 1'b1;
+    y_end     <= height - 1'b1;
+    tiles_end <= tiles - 1'b1;
     if (start) begin
       x         <= '0;
       y         <= '0;

@@ -5,10 +5,10 @@
 // row then goes into the last tap of its kernel row. Which taps those are, and which group and row
 // of it they wait for, is made of the kernel's width in the first three cycles of the layer.
 //
-// Handshake: a group is taken where `push` meets `ready`, and waits in a register first; `valid`
-// stands until `done`, and in the cycle of `done` the next window moves in if it is complete, be
-// it by the group that leaves its register then. So a row's first window, all of whose columns are
-// new, costs nothing where pixels take two cycles.
+// Handshake: a group is taken where `push` meets `ready`, and waits in a register first. `complete`
+// says in the cycle before a window is whole that it will be, and `ends_block` belongs to it; from
+// two cycles later on it may be used, as `taps`, until `done`. In the cycle of `done` the next one
+// moves in if it is whole.
 module window #(
     parameter int I = 16,
     parameter int B = 4,
@@ -24,9 +24,9 @@ module window #(
     input  logic                   last,
     input  logic                   last_of_block,
     output logic                   ready,
-    output logic                   valid,
-    output logic [ T-1:0][I*8-1:0] taps,
+    output logic                   complete,
     output logic                   ends_block,
+    output logic [ T-1:0][I*8-1:0] taps,
     input  logic                   done
 );
   localparam int GROUP_BITS = $clog2(T + 1);
@@ -74,10 +74,11 @@ module window #(
 
   // ---- into the window, and on
   logic [T-1:0][I*8-1:0] filling, filled;
-  logic full, full_ends_block, completed, move;
-  assign take      = held && (!full || !valid || done);
-  assign completed = take && held_last;
-  assign move      = (full || completed) && (!valid || done);
+  logic full, valid, move;
+  assign move       = full && (!valid || done);
+  assign take       = held && (!full || move);
+  assign complete   = take && held_last;
+  assign ends_block = held_last_of_block;
   always_comb
     for (int n = 0; n < T; n++) begin
       filled[n] = (shift && n + 1 < T ? filling[(n+1)%T] : filling[n]) & {I * 8{takes[n] == 0}};
@@ -86,17 +87,14 @@ module window #(
     end
   always_ff @(posedge clk) begin
     if (take) filling <= filled;
-    if (move) taps <= full ? filling : filled;
+    if (move) taps <= filling;
     if (reset) begin
       full  <= 1'b0;
       valid <= 1'b0;
     end else begin
-      full <= full ? completed || !move : completed && !move;
-      if (move) valid <= 1'b1;
-      else if (done) valid <= 1'b0;
+      full  <= complete || (full && !move);
+      valid <= move || (valid && !done);
     end
-    if (completed) full_ends_block <= held_last_of_block;
-    if (move) ends_block <= full ? full_ends_block : held_last_of_block;
   end
 
   // Whether a kernel of any width lets tap n come as row k of a group.
