@@ -57,7 +57,12 @@ module feeder #(
   localparam int PATCH_WORDS = P / I;
 
   logic is_pack, is_window, is_max, is_map, is_mul, grouped;
+  logic [7:0] zero_a, zero_b;
+  logic [23:0] requant;
   always_ff @(posedge clk) begin
+    zero_a    <= instruction.in_zero_point;
+    zero_b    <= instruction.add_zero_point;
+    requant   <= instruction.requant;
     is_pack   <= instruction.opcode == npu_isa::PACK;
     is_max    <= instruction.opcode == npu_isa::MAXPOOL;
     is_window <= instruction.opcode == npu_isa::MAXPOOL || instruction.opcode == npu_isa::DWCONV;
@@ -232,7 +237,7 @@ module feeder #(
     fire_2     <= fire_1 && !reset;
     first_2    <= first_1;
     last_2     <= last_1;
-    entry_2    <= instruction.requant + {8'b0, tile_1};
+    entry_2    <= requant + {8'b0, tile_1};
     step_2     <= step_1;
     residual_2 <= residual_data;
     if (is_pack) begin
@@ -252,12 +257,10 @@ module feeder #(
     map_valid  <= fire_2 && is_map && !reset;
     map_data   <= vector_2[O-1:0];
     for (int o = 0; o < O; o++) begin
-      factor_a[o] <= {vector_2[o][7], vector_2[o]}
-                   - {instruction.in_zero_point[7], instruction.in_zero_point};
-      factor_b[o] <= {residual_2[o][7], residual_2[o]}
-                   - {instruction.add_zero_point[7], instruction.add_zero_point};
+      factor_a[o] <= {vector_2[o][7], vector_2[o]} - {zero_a[7], zero_a};
+      factor_b[o] <= {residual_2[o][7], residual_2[o]} - {zero_b[7], zero_b};
       for (int i = 0; i < I; i++) begin
-        beat_data[o][i] <= vector_2[i];
+        beat_data[o][i] <= is_mul && i > 0 ? 8'd0 : vector_2[i];
         if (is_window)
           for (int w = 0; w < WORDS; w++)
             if (step_2 == 16'(w)) beat_data[o][i] <= taps_2[w*I+i][o];

@@ -1,7 +1,7 @@
 // O output lanes, each summing I int8 products a cycle into an int32 accumulator.
 //
 // Every output lane has its own I data bytes: CONV and PACK give all lanes the same, DWCONV each
-// the taps of its channel. MUL uses lane 0 alone, with 9-bit factors.
+// the taps of its channel. MUL uses lane 0 alone, with 9-bit factors; the other lanes' data are 0.
 //
 // Latency: 4 cycles from operands to the sum; `valid_out` marks the sums of a beat with `last`.
 module mac_array #(
@@ -45,7 +45,7 @@ module mac_array #(
         end else begin : g_narrow
           logic signed [7:0] a, b;
           logic signed [15:0] product;
-          assign a = multiply ? 8'sd0 : data[o][i];
+          assign a = data[o][i];
           assign b = weights[o][i];
           assign product = a * b;
           always_ff @(posedge clk) products[i*18+:18] <= {{2{product[15]}}, product};

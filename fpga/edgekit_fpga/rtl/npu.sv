@@ -284,8 +284,8 @@ module npu #(
       .read_address(TILE_BITS'(entry_under_way[2])),
       .read_data(entries)
   );
-  assign pool_entry = {2'b0, instruction.pool_shift, instruction.pool_multiplier,
-                       instruction.pool_bias};
+  always_ff @(posedge clk)
+    pool_entry <= {2'b0, instruction.pool_shift, instruction.pool_multiplier, instruction.pool_bias};
   requantize_lanes #(
       .O(O),
       .R(R)

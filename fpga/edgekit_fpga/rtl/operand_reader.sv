@@ -138,13 +138,15 @@ module operand_reader #(
   end
 
   // ---- banks
+  logic [15:0] next_row;
+  always_ff @(posedge clk) next_row <= instruction.in_row;
   logic [B-1:0][23:0] address;
   logic [B-1:0][I*8-1:0] bank_data;
   always_comb begin
     for (int b = 0; b < B; b++) begin
       // rows that wrapped around to the first banks lie one row further on
       address[b] = granule
-          + (grouped && b < int'(bank) ? {8'b0, instruction.in_row} : 24'd0);
+          + (grouped && b < int'(bank) ? {8'b0, next_row} : 24'd0);
       if (residual_ready && b == int'(residual_bank)) address[b] = residual_granule;
       if (host_read) address[b] = host_granule;
     end
@@ -172,8 +174,12 @@ module operand_reader #(
   logic [23:0] limit, first_byte;
   logic [B-1:0] row_pad;
   logic [I-1:0] lane_pad;
+  logic [7:0] pad_value;
+  logic [15:0] height;
   logic pack;
   always_ff @(posedge clk) begin
+    pad_value <= instruction.pad_value;
+    height    <= instruction.in_height;
     pack  <= instruction.opcode == npu_isa::PACK;
     limit <= pack ? setup.row_bytes : {8'b0, instruction.in_width};
   end
@@ -182,7 +188,7 @@ module operand_reader #(
     first_byte = pack ? (x >> OB) << OB : x;
     for (int i = 0; i < I; i++)
       lane_pad[i] = first_byte + (pack ? 24'(i) : 24'd0) >= limit;
-    for (int k = 0; k < B; k++) row_pad[k] = y + 18'(k) >= {2'b0, instruction.in_height};
+    for (int k = 0; k < B; k++) row_pad[k] = y + 18'(k) >= {2'b0, height};
   end
 
   localparam int TAG = B + I + BANK_BITS + OFFSET_BITS + 4;
@@ -211,7 +217,7 @@ module operand_reader #(
   always_ff @(posedge clk) begin
     for (int k = 0; k < B; k++)
       for (int i = 0; i < I; i++)
-        rows[k][i*8+:8] <= row_pad_3[k] || lane_pad_3[i] ? instruction.pad_value
+        rows[k][i*8+:8] <= row_pad_3[k] || lane_pad_3[i] ? pad_value
                          : bank_data[BANK_BITS'(bank_3 + BANK_BITS'(k)) & BANK_BITS'(B-1)][i*8+:8];
     offset_4 <= offset_3;
     flags_4  <= flags_3;

@@ -135,12 +135,14 @@ module operand_walker #(
     logic [23:0] number;
   } column_t;
   column_t column_start, column_output, column_kernel, column_next_output;
-  logic [23:0] stride_address;
+  logic [23:0] stride_address, kernel_address, kernel_number;
   always_ff @(posedge clk) begin
     column_start.address <= pack ? 24'd0 : setup.start_column;
     column_start.number  <= pack ? setup.start_column
         : 24'(-$signed({{8{instruction.pad_left[15]}}, instruction.pad_left}));
     stride_address       <= pack ? 24'd0 : setup.stride_column;
+    kernel_address       <= setup.kernel_column;
+    kernel_number        <= {16'b0, instruction.dilation_width};
   end
   always_comb begin
     column_next_output.address = column_output.address + stride_address;
@@ -218,8 +220,8 @@ module operand_walker #(
       chunk_offset <= chunk_last ? '0 : chunk_offset + 24'(N);
       if (step_column) begin
         kernel_x              <= column_last ? '0 : kernel_x + 1'b1;
-        column_kernel.address <= column_kernel.address + setup.kernel_column;
-        column_kernel.number  <= column_kernel.number + {16'b0, instruction.dilation_width};
+        column_kernel.address <= column_kernel.address + kernel_address;
+        column_kernel.number  <= column_kernel.number + kernel_number;
         if (column_last && !pixel_last) column_kernel <= column_output;
       end
       if (step_row) begin

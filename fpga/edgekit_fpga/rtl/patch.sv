@@ -46,6 +46,12 @@ module patch #(
     if (reset) held <= '0;
   end
 
+  logic [15:0] segment, kernel_height;
+  always_ff @(posedge clk) begin
+    segment       <= setup.segment;
+    kernel_height <= instruction.kernel_height;
+  end
+
   // Stage 1: the group. Where its first row begins in the patch, that row's number in the kernel,
   // and where the chunk's lane 0 stands, counted from a row's beginning.
   logic [B-1:0][I*8-1:0] rows_1, rows_2;
@@ -55,7 +61,7 @@ module patch #(
     if (ready && push) begin
       rows_1 <= rows;
       if (first_chunk) begin
-        group_place <= first_group ? '0 : group_place + 16'(B) * setup.segment;
+        group_place <= first_group ? '0 : group_place + 16'(B) * segment;
         group_row   <= first_group ? '0 : group_row + 16'(B);
         lane_zero   <= -$signed(16'(offset));
       end else lane_zero <= lane_zero + 16'(I);
@@ -68,12 +74,12 @@ module patch #(
       rows_2 <= rows_1;
       for (int k = 0; k < B; k++) begin
         logic [15:0] start, lane_end;
-        start    = k == 0 ? group_place : start + setup.segment;
+        start    = k == 0 ? group_place : start + segment;
         lane_end = lane_zero + 16'(I);
         rotation[k] <= start + lane_zero;
         from[k]     <= lane_zero[15] ? start : start + lane_zero;
-        upto[k]     <= group_row + 16'(k) >= instruction.kernel_height ? 16'd0
-                     : start + (lane_end < setup.segment ? lane_end : setup.segment);
+        upto[k]     <= group_row + 16'(k) >= kernel_height ? 16'd0
+                     : start + (lane_end < segment ? lane_end : segment);
       end
     end
 

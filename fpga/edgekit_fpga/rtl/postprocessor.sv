@@ -28,10 +28,20 @@ module postprocessor #(
 );
   localparam int TURNS = O / L;
   localparam int TURN_BITS = TURNS > 1 ? $clog2(TURNS) : 1;
+  // What the instruction says, in registers near by.
   logic with_table, with_add;
+  logic [TABLE_BITS-1:0] table_base, add_base;
+  logic signed [24:0] multiplier;
+  logic signed [7:0] offset, low, high;
   always_ff @(posedge clk) begin
     with_table <= instruction.table_flag;
     with_add   <= instruction.add_flag && instruction.opcode != npu_isa::MUL;
+    table_base <= TABLE_BITS'(instruction.table_base);
+    add_base   <= TABLE_BITS'(instruction.add_table);
+    multiplier <= instruction.add_multiplier;
+    offset     <= instruction.add_offset;
+    low        <= instruction.add_low;
+    high       <= instruction.add_high;
   end
   assign residual_pop = valid_in && with_add;
 
@@ -76,8 +86,7 @@ module postprocessor #(
           .write(table_write),
           .write_address(table_address),
           .write_data(table_entry),
-          .read_address(TABLE_BITS'((adding ? instruction.add_table : instruction.table_base)
-                                    + {16'b0, index})),
+          .read_address((adding ? add_base : table_base) + TABLE_BITS'(index)),
           .read_data(entries[l])
       );
     end
@@ -107,7 +116,6 @@ module postprocessor #(
   generate
     for (l = 0; l < L; l++) begin : g_add
       logic signed [7:0] first;
-      logic signed [24:0] multiplier;
       logic signed [35:0] entry_2;
       logic signed [32:0] product, product_2;
       logic signed [49:0] product_wide, entry_wide, total;
@@ -116,7 +124,6 @@ module postprocessor #(
       logic negative_in, negative;
       logic [8:0] whole;
       assign first = first_1[l];
-      assign multiplier = instruction.add_multiplier;
       assign product = first * multiplier;
       assign product_wide = {{17{product_2[32]}}, product_2};
       assign entry_wide = {{14{entry_2[35]}}, entry_2};
@@ -142,9 +149,9 @@ module postprocessor #(
           .clk,
           .whole,
           .negative,
-          .offset(instruction.add_offset),
-          .low(instruction.add_low),
-          .high(instruction.add_high),
+          .offset,
+          .low,
+          .high,
           .result(sums[l])
       );
     end

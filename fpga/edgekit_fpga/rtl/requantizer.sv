@@ -56,9 +56,15 @@ module requantizer (
     negative_4     <= negative_3;
   end
 
-  // Stages 5 to 7: round. Stages 8 and 9: zero point and clamp.
+  // Stages 5 to 7: round. Stages 8 and 9: zero point and clamp, which come from afar.
   logic [8:0] whole;
   logic negative;
+  logic signed [7:0] offset, least, most;
+  always_ff @(posedge clk) begin
+    offset <= zero_point;
+    least  <= low;
+    most   <= high;
+  end
   rounder #(
       .WIDTH(48)
   ) round (
@@ -73,9 +79,9 @@ module requantizer (
       .clk,
       .whole,
       .negative,
-      .offset(zero_point),
-      .low,
-      .high,
+      .offset,
+      .low(least),
+      .high(most),
       .result
   );
 endmodule

@@ -2,8 +2,8 @@
 // each lies: y, x, tile; or, where `blocked`, block of N tiles, y, x, tile of the block.
 //
 // Handshake: `start` loads the tensor; from the next cycle on `bank` and `granule` are those of the
-// current granule until `step` moves on. `last` marks the final granule. The tensor's shape has to be
-// there a cycle before the first `step`.
+// current granule until `step` moves on. `last` marks the final granule. Its shape and its steps have to
+// be there a cycle before the first `step`.
 module tile_walker #(
     parameter int N = 2,
     parameter int B = 4,
@@ -29,6 +29,8 @@ module tile_walker #(
   localparam int NB = N > 1 ? $clog2(N) : 1;
   logic [15:0] x, y, block, x_end, y_end, tiles_end;
   logic [23:0] row_start, column;
+  logic [15:0] row_step;
+  logic [11:0] pixel_step;
   logic tensor_last, tile_last, x_last, y_last, block_last;
   always_comb begin
     tensor_last = tile == tiles_end;
@@ -44,6 +46,8 @@ module tile_walker #(
     x_end     <= width - 1'b1;
     y_end     <= height - 1'b1;
     tiles_end <= tiles - 1'b1;
+    row_step   <= row;
+    pixel_step <= pixel;
     if (start) begin
       x         <= '0;
       y         <= '0;
@@ -56,12 +60,12 @@ module tile_walker #(
       tile <= tile_last ? block : tile + 1'b1;
       if (tile_last) begin
         x      <= x_last ? '0 : x + 1'b1;
-        column <= x_last ? '0 : column + {12'b0, pixel};
+        column <= x_last ? '0 : column + {12'b0, pixel_step};
       end
       if (tile_last && x_last) begin
         y    <= y_last ? '0 : y + 1'b1;
         bank <= bank == BANK_BITS'(B - 1) ? '0 : bank + 1'b1;
-        if (bank == BANK_BITS'(B - 1)) row_start <= row_start + {8'b0, row};
+        if (bank == BANK_BITS'(B - 1)) row_start <= row_start + {8'b0, row_step};
       end
       if (tile_last && x_last && y_last) begin
         row_start <= base;

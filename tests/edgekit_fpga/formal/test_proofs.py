@@ -71,7 +71,7 @@ def test_the_operand_walker_asks_for_what_the_nested_loops_do(kind, stalls, dept
     ("module", "depth", "right", "wrong"),
     [
         ("rounder", 5, "zeros || only_ulp : ones", "zeros : ones"),
-        ("tile_walker", 8, "row_start + {8'b0, row}", "row_start"),
+        ("tile_walker", 8, "row_start + {8'b0, row_step}", "row_start"),
         ("operand_walker", 8, "sum >= ", "sum > "),
     ],
 )
