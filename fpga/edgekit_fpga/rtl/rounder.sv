@@ -20,23 +20,30 @@ module rounder #(
     output logic [8:0]       whole,
     output logic             negative
 );
-  // Stage 1: one bit a place: is it below the half's? and is it below, or at, that of half an ulp?
-  logic [WIDTH-1:0] value, below_half, below_ulp, at_ulp;
+  // Stage 1: of each place, is it below the half's, and is it from half an ulp's place on below the
+  // half's? `other` is the magnitude with the bit at half an ulp's place turned over.
+  logic [WIDTH-1:0] value, other, below_half, between;
   logic [5:0] fraction_1;
-  logic negative_1;
-  logic [WIDTH:0] at_or_above;
+  logic [7:0] past, here, low;
+  logic negative_1, has_ulp;
+  logic [WIDTH+25:0] at_or_above;
   always_comb begin
     at_or_above = '0;
     for (int k = WIDTH - 1; k >= 24; k--) at_or_above[k] = at_or_above[k+1] | magnitude[k];
+    for (int k = 0; k < 8; k++) begin
+      past[k] = fraction[5:3] > 3'(k);
+      here[k] = fraction[5:3] == 3'(k);
+      low[k]  = fraction[2:0] > 3'(k);
+    end
   end
   always_ff @(posedge clk) begin
     for (int k = 0; k < WIDTH; k++) begin
-      below_half[k] <= k + 1 < int'({26'b0, fraction});
-      below_ulp[k]  <= k + 25 < WIDTH && at_or_above[k+25<WIDTH?k+25 : WIDTH];
-      at_ulp[k]     <= k + 24 < WIDTH && at_or_above[k+24<WIDTH?k+24 : WIDTH]
-                    && !at_or_above[k+25<WIDTH?k+25 : WIDTH];
+      below_half[k] <= past[(k+1)/8] || (here[(k+1)/8] && low[(k+1)%8]);
+      between[k]    <= (past[(k+1)/8] || (here[(k+1)/8] && low[(k+1)%8])) && !at_or_above[k+25];
+      other[k]      <= magnitude[k] ^ (at_or_above[k+24] && !at_or_above[k+25]);
     end
     value      <= magnitude;
+    has_ulp    <= at_or_above[24];
     fraction_1 <= fraction;
     negative_1 <= negative_in;
   end
@@ -45,13 +52,18 @@ module rounder #(
   logic [8:0] floor;
   logic half, zeros, only_ulp, ones, saturated, exact, negative_2;
   logic [WIDTH:0] shifted;
-  assign shifted = {value, 1'b0} >> fraction_1;
+  always_comb begin
+    shifted = {value, 1'b0};
+    // the largest steps first: of what the later ones shift, 10 bits and their own step are wanted
+    for (int k = 5; k >= 0; k--) if (fraction_1[k]) shifted = shifted >> (1 << k);
+  end
   always_ff @(posedge clk) begin
     {floor, half} <= shifted[9:0];
-    saturated     <= |shifted[WIDTH:10];
-    zeros         <= ~|(value & below_half & ~below_ulp);
-    only_ulp      <= ~|((value ^ at_ulp) & below_half);
-    ones          <= &(value | ~below_half | below_ulp) && (|at_ulp);
+    // a bit that is 9 places or more above the half's
+    saturated     <= |(value[WIDTH-1:10] & ~below_half[WIDTH-11:0]) || (value[9] && fraction_1 == 0);
+    zeros         <= ~|(value & between);
+    only_ulp      <= ~|(other & below_half);
+    ones          <= &(value | ~between) && has_ulp;
     exact         <= fraction_1 == 0;
     negative_2    <= negative_1;
   end
