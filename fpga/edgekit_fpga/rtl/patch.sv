@@ -33,15 +33,16 @@ module patch #(
 
   // The stages before the patch hold a group each and move together.
   logic move, place, full, valid;
-  logic [3:1] held, held_last;
+  logic [3:1] held, held_first, held_last;
   assign move  = full && (!valid || done);
   assign place = held[3] && (!full || move);
   assign ready = !held[3] || place;
   assign complete = place && held_last[3];
   always_ff @(posedge clk) begin
     if (ready) begin
-      held      <= {held[2:1], push};
-      held_last <= {held_last[2:1], last};
+      held       <= {held[2:1], push};
+      held_first <= {held_first[2:1], first_group && first_chunk};
+      held_last  <= {held_last[2:1], last};
     end
     if (reset) held <= '0;
   end
@@ -89,10 +90,16 @@ module patch #(
   always_ff @(posedge clk)
     if (ready)
       for (int k = 0; k < B; k++) begin
-        for (int i = 0; i < I; i++)
-          rotated[k][i*8+:8] <= rows_2[k][((16'(i)-rotation[k])&16'(I-1))*8+:8];
-        has[k] <= below(upto[k]) & ~below(from[k]);
+        rotated[k] <= turned(rows_2[k], $clog2(I)'(rotation[k]));
+        has[k]     <= below(upto[k]) & ~below(from[k]);
       end
+
+  // Byte i comes to stand in lane i + `lanes`: a step of a power of two at a time.
+  function automatic logic [I*8-1:0] turned(logic [I*8-1:0] row, logic [$clog2(I)-1:0] lanes);
+    turned = row;
+    for (int b = 0; b < $clog2(I); b++)
+      if (lanes[b]) turned = (turned << (8 << b)) | (turned >> (I * 8 - (8 << b)));
+  endfunction
 
   // Which bytes of the patch lie below `place`.
   function automatic logic [P-1:0] below(logic [15:0] place);
@@ -106,13 +113,16 @@ module patch #(
     for (int p = 0; p < P; p++) below[p] = past[p/8] || (here[p/8] && low[p%8]);
   endfunction
 
-  // Into place.
-  logic [P*8-1:0] filling;
+  // Into place: a patch begins with zeros, and no two rows have the same byte of it.
+  logic [P*8-1:0] filling, placed;
+  always_comb
+    for (int p = 0; p < P; p++) begin
+      placed[p*8+:8] = filling[p*8+:8] & {8{!held_first[3]}};
+      for (int k = 0; k < B; k++)
+        placed[p*8+:8] = placed[p*8+:8] | (rotated[k][(p%I)*8+:8] & {8{has[k][p]}});
+    end
   always_ff @(posedge clk) begin
-    if (place)
-      for (int p = 0; p < P; p++)
-        for (int k = 0; k < B; k++)
-          if (has[k][p]) filling[p*8+:8] <= rotated[k][(p%I)*8+:8];
+    if (place) filling <= placed;
     if (move) bytes <= filling;
     if (reset) begin
       full  <= 1'b0;
