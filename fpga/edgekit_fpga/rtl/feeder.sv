@@ -10,7 +10,7 @@
 // module's in the same cycle.
 //
 // Timing: the address of a beat's weight word is there in cycle 1, the word must be at hand in
-// cycle 3, when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 3,
+// cycle 4, when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 3,
 // `max_valid` with MAXPOOL's as much after cycle 2 as max_tree takes.
 module feeder #(
     parameter int I = 16,
@@ -119,7 +119,7 @@ module feeder #(
   );
 
   // ---- what has come and was not yet used: windows, patches or operands; residual granules
-  logic fire, fire_1, pixel_done, available, ends_block;
+  logic fire, fire_1, pixel_done, available, ends_block, unused_room;
   fifo #(
       .WIDTH(1),
       .DEPTH(16)
@@ -130,6 +130,7 @@ module feeder #(
       .push_data(window_ends_block),
       .pop(is_window || is_pack ? pixel_done : fire),
       .valid(available),
+      .room(unused_room),
       .data(ends_block)
   );
   logic residual_claim, residual_here;
@@ -210,14 +211,16 @@ module feeder #(
   end
 
   // ---- cycle 1: what it takes
+  localparam int LARGEST = WORDS > PATCH_WORDS ? WORDS : PATCH_WORDS;  // beats of an operand
   logic first_1, last_1;
-  logic [15:0] step_1, tile_1, tile_of_block;
+  logic [LARGEST-1:0] step_is_1;
+  logic [15:0] tile_1, tile_of_block;
   always_ff @(posedge clk) begin
     fire_1         <= fire && !reset;
     first_1        <= step == 0;
     last_1         <= step_last;
     pixel_done_1   <= pixel_done && !reset;
-    step_1         <= step;
+    for (int w = 0; w < LARGEST; w++) step_is_1[w] <= step == 16'(w);
     tile_1         <= tile;
     tile_of_block  <= (tile - block) & 16'(N - 1);
     weight_address <= weight;
@@ -232,40 +235,49 @@ module feeder #(
   logic [WORDS*I-1:0][O-1:0][7:0] taps_2;
   logic fire_2, first_2, last_2;
   logic [23:0] entry_2;
-  logic [15:0] step_2;
+  logic [WORDS-1:0] takes_2;  // its part of the window
   always_ff @(posedge clk) begin
     fire_2     <= fire_1 && !reset;
     first_2    <= first_1;
     last_2     <= last_1;
     entry_2    <= requant + {8'b0, tile_1};
-    step_2     <= step_1;
+    takes_2    <= step_is_1[WORDS-1:0] & {WORDS{is_window}};
     residual_2 <= residual_data;
     if (is_pack) begin
       for (int w = 0; w < PATCH_WORDS; w++)
-        if (step_1 == 16'(w)) vector_2 <= bytes[w*I*8+:I*8];
+        if (step_is_1[w]) vector_2 <= bytes[w*I*8+:I*8];
     end else vector_2 <= operand_rows[0];
     for (int t = 0; t < WORDS * I; t++)
       taps_2[t] <= t < T ? taps[t%T][tile_of_block*O*8+:O*8] : '0;
   end
 
-  // ---- cycle 3: the beat
+  // ---- cycle 3: each lane's operands; cycle 4: the beat, where the lanes are
+  logic fire_3, first_3, last_3;
+  logic [23:0] entry_3;
+  logic [O-1:0][I-1:0][7:0] data_3;
+  logic [O-1:0][8:0] factor_a_3, factor_b_3;
   always_ff @(posedge clk) begin
-    beat_valid <= fire_2 && !is_max && !is_map && !reset;
-    beat_first <= first_2;
-    beat_last  <= last_2;
-    beat_entry <= entry_2;
-    map_valid  <= fire_2 && is_map && !reset;
-    map_data   <= vector_2[O-1:0];
+    fire_3    <= fire_2 && !is_max && !is_map && !reset;
+    first_3   <= first_2;
+    last_3    <= last_2;
+    entry_3   <= entry_2;
+    map_valid <= fire_2 && is_map && !reset;
+    map_data  <= vector_2[O-1:0];
     for (int o = 0; o < O; o++) begin
-      factor_a[o] <= {vector_2[o][7], vector_2[o]} - {zero_a[7], zero_a};
-      factor_b[o] <= {residual_2[o][7], residual_2[o]} - {zero_b[7], zero_b};
+      factor_a_3[o] <= {vector_2[o][7], vector_2[o]} - {zero_a[7], zero_a};
+      factor_b_3[o] <= {residual_2[o][7], residual_2[o]} - {zero_b[7], zero_b};
       for (int i = 0; i < I; i++) begin
-        beat_data[o][i] <= is_mul && i > 0 ? 8'd0 : vector_2[i];
-        if (is_window)
-          for (int w = 0; w < WORDS; w++)
-            if (step_2 == 16'(w)) beat_data[o][i] <= taps_2[w*I+i][o];
+        data_3[o][i] <= is_mul && i > 0 ? 8'd0 : vector_2[i];
+        for (int w = 0; w < WORDS; w++) if (takes_2[w]) data_3[o][i] <= taps_2[w*I+i][o];
       end
     end
+    beat_valid <= fire_3 && !reset;
+    beat_first <= first_3;
+    beat_last  <= last_3;
+    beat_entry <= entry_3;
+    beat_data  <= data_3;
+    factor_a   <= factor_a_3;
+    factor_b   <= factor_b_3;
   end
 
   // ---- MAXPOOL

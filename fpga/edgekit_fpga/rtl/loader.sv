@@ -5,8 +5,8 @@
 // weights O * I / 4, requantization tiles 2 * O, table entries 2, activation granules O / 4 (at
 // least 1).
 //
-// Handshake: in_valid/in_ready as in AXI4-Stream. `write` is high for one cycle with the gathered
-// word at the high end of `write_data`, whichever memory it is for, so that nothing stands between
+// Handshake: in_valid/in_ready as in AXI4-Stream. The memory's bit of `write` is high for one cycle with
+// the gathered word at the high end of `write_data`, whichever memory it is for, so that nothing stands between
 // these registers and a memory. WIDTH is at least 64.
 module loader #(
     parameter int I = 16,
@@ -31,8 +31,7 @@ module loader #(
     output logic             in_ready,
     input  logic [31:0]      in_data,
     // memories
-    output logic             write,
-    output logic [2:0]       write_target,
+    output logic [4:0]       write,
     output logic [31:0]      write_address,
     output logic [WIDTH-1:0] write_data
 );
@@ -56,11 +55,10 @@ module loader #(
     take       = in_valid && in_ready;
     whole      = take && piece + 1'b1 == pieces;
     load_ready = !loading;
-    loads_done = !loading && !write;
+    loads_done = !loading && write == 0;
   end
   always_ff @(posedge clk) begin
-    write         <= whole && !reset;
-    write_target  <= chosen;
+    for (int t = 0; t < 5; t++) write[t] <= whole && chosen == 3'(t) && !reset;
     write_address <= address;
     if (take) write_data <= {in_data, write_data[WIDTH-1:32]};
     if (take) piece <= whole ? '0 : piece + 1'b1;

@@ -5,10 +5,12 @@
 // Where DEPTH is no power of two the words beyond the largest one below it are a memory of their
 // own: 2,560 words are 2,048 and 512, which need one multiplexer of two behind them and not of five.
 //
-// Latency of a read: 1 cycle.
+// Latency of a read: 1 cycle; or 2, with a register between the cells and that multiplexer, for cells
+// that lie all over the chip.
 module memory #(
     parameter int WIDTH = 8,
     parameter int DEPTH = 16,
+    parameter int LATENCY = 1,
     parameter int BITS  = DEPTH > 1 ? $clog2(DEPTH) : 1
 ) (
     input  logic             clk,
@@ -22,19 +24,26 @@ module memory #(
     if (DEPTH == 1 << BITS || DEPTH == 1) begin : g_whole
       (* no_rw_check *)
       logic [WIDTH-1:0] cells[DEPTH];
+      logic [WIDTH-1:0] cell_data;
       always_ff @(posedge clk) begin
         if (write) cells[write_address] <= write_data;
-        read_data <= cells[read_address];
+        cell_data <= cells[read_address];
+      end
+      if (LATENCY == 1) begin : g_direct
+        assign read_data = cell_data;
+      end else begin : g_registered
+        always_ff @(posedge clk) read_data <= cell_data;
       end
     end else begin : g_parts
       localparam int LOW = 1 << (BITS - 1);
       localparam int REST = DEPTH - LOW;
       localparam int REST_BITS = REST > 1 ? $clog2(REST) : 1;
-      logic in_rest;
+      logic [LATENCY:1] in_rest;
       logic [WIDTH-1:0] low_data, rest_data;
       memory #(
           .WIDTH(WIDTH),
-          .DEPTH(LOW)
+          .DEPTH(LOW),
+          .LATENCY(LATENCY)
       ) low (
           .clk,
           .write(write && !write_address[BITS-1]),
@@ -45,7 +54,8 @@ module memory #(
       );
       memory #(
           .WIDTH(WIDTH),
-          .DEPTH(REST)
+          .DEPTH(REST),
+          .LATENCY(LATENCY)
       ) rest (
           .clk,
           .write(write && write_address[BITS-1]),
@@ -54,8 +64,8 @@ module memory #(
           .read_address(REST_BITS'(read_address)),
           .read_data(rest_data)
       );
-      always_ff @(posedge clk) in_rest <= read_address[BITS-1];
-      assign read_data = in_rest ? rest_data : low_data;
+      always_ff @(posedge clk) in_rest <= LATENCY'({in_rest, read_address[BITS-1]});
+      assign read_data = in_rest[LATENCY] ? rest_data : low_data;
     end
   endgenerate
 endmodule

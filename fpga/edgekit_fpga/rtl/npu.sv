@@ -65,8 +65,7 @@ module npu #(
   logic [23:0] load_address, load_count;
 
   // ---- what comes in
-  logic loaded;
-  logic [2:0] loaded_target;
+  logic [4:0] loaded;  // a bit a memory
   logic [31:0] loaded_address;
   logic [LOADER_WIDTH-1:0] loaded_data;
   loader #(
@@ -89,7 +88,6 @@ module npu #(
       .in_ready,
       .in_data,
       .write(loaded),
-      .write_target(loaded_target),
       .write_address(loaded_address),
       .write_data(loaded_data)
   );
@@ -102,7 +100,7 @@ module npu #(
       .DEPTH(INSTRUCTIONS * 32)
   ) instructions (
       .clk,
-      .write(loaded && loaded_target == 3'd0),
+      .write(loaded[0]),
       .write_address(WORD_BITS'(loaded_address)),
       .write_data(loaded_data[LOADER_WIDTH-1-:32]),
       .read_address(word_address),
@@ -151,7 +149,15 @@ module npu #(
   logic [OFFSET_BITS-1:0] operand_offset;
   logic residual_arrives, residual_pop, feeder_pop, post_pop;
   logic [O*8-1:0] residual_data;
-  assign write = result_write || (loaded && loaded_target == 3'd4);
+  logic [BANK_BITS-1:0] write_bank;
+  logic [23:0] write_granule;
+  logic [O*8-1:0] write_data;
+  always_ff @(posedge clk) begin
+    write         <= (result_write || loaded[4]) && !reset;
+    write_bank    <= result_write ? result_bank : BANK_BITS'(loaded_address >> 24);
+    write_granule <= result_write ? result_granule : loaded_address[23:0];
+    write_data    <= result_write ? result_data : loaded_data[LOADER_WIDTH-GRANULE_PIECES+:O*8];
+  end
   assign residual_pop = feeder_pop || post_pop;
   operand_reader #(
       .I(I),
@@ -165,9 +171,9 @@ module npu #(
       .instruction,
       .setup,
       .write,
-      .write_bank(result_write ? result_bank : BANK_BITS'(loaded_address >> 24)),
-      .write_granule(result_write ? result_granule : loaded_address[23:0]),
-      .write_data(result_write ? result_data : loaded_data[LOADER_WIDTH-GRANULE_PIECES+:O*8]),
+      .write_bank,
+      .write_granule,
+      .write_data,
       .host_read,
       .host_bank(BANK_BITS'(host_address >> 24)),
       .host_granule(host_address[23:0]),
@@ -232,10 +238,11 @@ module npu #(
   logic [O*I*8-1:0] weight_word, weight_word_2;
   memory #(
       .WIDTH(O * I * 8),
-      .DEPTH(WEIGHT_WORDS)
+      .DEPTH(WEIGHT_WORDS),
+      .LATENCY(2)
   ) weights (
       .clk,
-      .write(loaded && loaded_target == 3'd1),
+      .write(loaded[1]),
       .write_address(WEIGHT_BITS'(loaded_address)),
       .write_data(loaded_data[LOADER_WIDTH-1-:O*I*8]),
       .read_address(WEIGHT_BITS'(weight_address)),
@@ -266,22 +273,23 @@ module npu #(
   );
 
   // ---- int8 again; a pool's sums take the same way when all pixels are through
-  logic [2:0][23:0] entry_under_way;
+  logic [1:0][23:0] entry_under_way;
   logic [O*64-1:0] entries;
   logic pool_valid, pool_phase, requantized, requantized_pool;
   logic [O-1:0][31:0] pool_sums;
   logic [O-1:0][7:0] requantized_data;
   logic [63:0] pool_entry;
-  always_ff @(posedge clk) entry_under_way <= {entry_under_way[1:0], beat_entry};
+  always_ff @(posedge clk) entry_under_way <= {entry_under_way[0], beat_entry};
   memory #(
       .WIDTH(O * 64),
-      .DEPTH(REQUANT_TILES)
+      .DEPTH(REQUANT_TILES),
+      .LATENCY(2)
   ) requant (
       .clk,
-      .write(loaded && loaded_target == 3'd2),
+      .write(loaded[2]),
       .write_address(TILE_BITS'(loaded_address)),
       .write_data(loaded_data[LOADER_WIDTH-1-:O*64]),
-      .read_address(TILE_BITS'(entry_under_way[2])),
+      .read_address(TILE_BITS'(entry_under_way[1])),
       .read_data(entries)
   );
   always_ff @(posedge clk)
@@ -321,7 +329,7 @@ module npu #(
       .residual_pop(post_pop),
       .valid_out(post_valid),
       .data_out(post_data),
-      .table_write(loaded && loaded_target == 3'd3),
+      .table_write(loaded[3]),
       .table_address(TABLE_BITS'(loaded_address)),
       .table_entry(loaded_data[LOADER_WIDTH-64+:36])
   );

@@ -5,7 +5,11 @@
 // only if the queue has room for what is under way. Where both want the same bank the operand goes first, unless the residual
 // queue runs dry.
 //
-// Latency: 5 cycles from a walker's request to the queue's output; one request of each kind a cycle.
+// The operand walker's requests wait in a short queue, so that it need not know in the same cycle
+// whether one goes.
+//
+// Latency: 6 cycles from the operand walker's request to the queue's output, 5 from the residual's; one
+// request of each kind a cycle.
 module operand_reader #(
     parameter int I = 16,
     parameter int O = 8,
@@ -50,10 +54,15 @@ module operand_reader #(
   localparam int N = I / O;
 
   // ---- requests
-  logic operand_request, operand_ready, grouped, first_group, first_chunk, last, last_of_block;
-  logic [BANK_BITS-1:0] bank;
-  logic [23:0] granule, x;
-  logic [17:0] y;
+  typedef struct packed {
+    logic [BANK_BITS-1:0] bank;
+    logic [23:0] granule;
+    logic [17:0] y;
+    logic [23:0] x;
+    logic first_group, first_chunk, last, last_of_block;
+  } request_t;
+  request_t asked, request;
+  logic walker_valid, walker_ready, operand_request, operand_ready, grouped;
   operand_walker #(
       .I(I),
       .O(O),
@@ -64,17 +73,30 @@ module operand_reader #(
       .start,
       .instruction,
       .setup,
-      .ready(operand_ready),
-      .valid(operand_request),
+      .ready(walker_ready),
+      .valid(walker_valid),
       .grouped,
-      .bank,
-      .granule,
-      .y,
-      .x,
-      .first_group,
-      .first_chunk,
-      .last,
-      .last_of_block
+      .bank(asked.bank),
+      .granule(asked.granule),
+      .y(asked.y),
+      .x(asked.x),
+      .first_group(asked.first_group),
+      .first_chunk(asked.first_chunk),
+      .last(asked.last),
+      .last_of_block(asked.last_of_block)
+  );
+  fifo #(
+      .WIDTH($bits(request_t)),
+      .DEPTH(4)
+  ) requests (
+      .clk,
+      .reset(reset || start),
+      .push(walker_valid && walker_ready),
+      .push_data(asked),
+      .pop(operand_ready),
+      .valid(operand_request),
+      .room(walker_ready),
+      .data(request)
   );
 
   logic residual_request, residual_ready, residual_last, window;
@@ -118,7 +140,7 @@ module operand_reader #(
   logic operand_popped, residual_popped;
   logic clash, operand_room, residual_room, urgent;
   always_comb begin
-    clash         = grouped || bank == residual_bank;
+    clash         = grouped || request.bank == residual_bank;
     operand_room  = operand_request && !operand_count[CB-1];
     residual_room = residual_request && !residual_count[CB-1];
     urgent        = residual_room && residual_count < CB'(2);
@@ -145,8 +167,8 @@ module operand_reader #(
   always_comb begin
     for (int b = 0; b < B; b++) begin
       // rows that wrapped around to the first banks lie one row further on
-      address[b] = granule
-          + (grouped && b < int'(bank) ? {8'b0, next_row} : 24'd0);
+      address[b] = request.granule
+          + (grouped && b < int'(request.bank) ? {8'b0, next_row} : 24'd0);
       if (residual_ready && b == int'(residual_bank)) address[b] = residual_granule;
       if (host_read) address[b] = host_granule;
     end
@@ -185,10 +207,10 @@ module operand_reader #(
   end
   always_comb begin
     // PACK: the byte in lane 0; else every lane has the column's number
-    first_byte = pack ? (x >> OB) << OB : x;
+    first_byte = pack ? (request.x >> OB) << OB : request.x;
     for (int i = 0; i < I; i++)
       lane_pad[i] = first_byte + (pack ? 24'(i) : 24'd0) >= limit;
-    for (int k = 0; k < B; k++) row_pad[k] = y + 18'(k) >= {2'b0, height};
+    for (int k = 0; k < B; k++) row_pad[k] = request.y + 18'(k) >= {2'b0, height};
   end
 
   localparam int TAG = B + I + BANK_BITS + OFFSET_BITS + 4;
@@ -202,8 +224,8 @@ module operand_reader #(
   logic [3:0] flags_3;
   assign {row_pad_3, lane_pad_3, bank_3, offset_3, flags_3} = tag[2];
   always_ff @(posedge clk) begin
-    tag <= {tag[1:0], row_pad, lane_pad, bank, OFFSET_BITS'(x & 24'(O - 1)),
-            first_group, first_chunk, last, last_of_block};
+    tag <= {tag[1:0], row_pad, lane_pad, request.bank, OFFSET_BITS'(request.x & 24'(O - 1)),
+            request.first_group, request.first_chunk, request.last, request.last_of_block};
     residual_from <= {residual_from[1:0], host_read ? host_bank : residual_bank};
     operand_under_way  <= reset || start ? '0 : {operand_under_way[1:0], operand_ready};
     residual_under_way <= reset || start ? '0 : {residual_under_way[1:0], residual_ready};
@@ -226,6 +248,7 @@ module operand_reader #(
   assign host_data = bank_data[residual_from[2]][O*8-1:0];
 
   // ---- queues
+  logic unused_operand_room;
   fifo #(
       .WIDTH(B * I * 8 + OFFSET_BITS + 4),
       .DEPTH(DEPTH)
@@ -236,10 +259,11 @@ module operand_reader #(
       .push_data({rows, offset_4, flags_4}),
       .pop(operand_pop),
       .valid(operand_valid),
+      .room(unused_operand_room),
       .data({operand_rows, operand_offset, operand_first_group, operand_first_chunk,
              operand_last, operand_last_of_block})
   );
-  logic unused_valid;
+  logic unused_valid, unused_room;
   fifo #(
       .WIDTH(O * 8),
       .DEPTH(DEPTH)
@@ -250,6 +274,7 @@ module operand_reader #(
       .push_data(host_data),
       .pop(residual_pop),
       .valid(unused_valid),
+      .room(unused_room),
       .data(residual_data)
   );
   assign operand_arrives  = operand_under_way[2];

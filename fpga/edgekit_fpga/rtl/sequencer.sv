@@ -143,7 +143,7 @@ module sequencer #(
   always_ff @(posedge clk) next_setup.post <= lookups > turns ? lookups : turns;
 
   // ---- one instruction after the other
-  logic ready, layer_busy, go, is_layer, is_load, is_end, known;
+  logic ready, settled, layer_busy, go, is_layer, is_load, is_end, known;
   always_comb begin
     is_end   = next.opcode == npu_isa::END;
     is_load  = next.opcode == npu_isa::LOAD;
@@ -151,15 +151,17 @@ module sequencer #(
     is_layer = known && !is_end && !is_load;
     ready    = fetching && arrived == 6'd32 && product == 4'(PRODUCTS)
             && !product_1_valid && !product_2_valid;
-    go       = ready && (!layer_busy || layer_done)
-            && (is_layer ? !next.wait_flag || loads_done
-              : is_load ? load_ready : !is_end || loads_done);
+    go       = settled && (!layer_busy || layer_done);
     load         = go && is_load;
     load_address = next.weights;
     load_count   = next.count;
     fetch        = start && !busy || go && (is_layer || is_load);
   end
   always_ff @(posedge clk) begin
+    // (what it waits for beside the layer before, once there, stays)
+    settled <= ready && !go && !reset
+            && (is_layer ? !next.wait_flag || loads_done
+              : is_load ? load_ready : !is_end || loads_done);
     launch <= 1'b0;
     if (busy) cycles <= cycles + 1'b1;
     if (layer_done) layer_busy <= 1'b0;

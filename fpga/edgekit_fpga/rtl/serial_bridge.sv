@@ -71,10 +71,7 @@ module serial_bridge #(
   logic push, lost, sent, waiting_valid;
 
   // ---- the stream in, which the NPU may let wait
-  localparam int COUNT_BITS = $clog2(DEPTH) + 1;
-  logic [COUNT_BITS-1:0] waiting;
   logic taken, room;
-  assign room          = waiting < COUNT_BITS'(DEPTH);
   assign taken         = waiting_valid && m_axis_tready;
   assign m_axis_tvalid = waiting_valid;
   fifo #(
@@ -87,10 +84,9 @@ module serial_bridge #(
       .push_data(word),
       .pop(taken),
       .valid(waiting_valid),
+      .room,
       .data(m_axis_tdata)
   );
-  always_ff @(posedge clk)
-    waiting <= reset ? '0 : waiting + COUNT_BITS'(push && room) - COUNT_BITS'(taken);
 
   // ---- registers
   assign m_axil_awaddr = operand;

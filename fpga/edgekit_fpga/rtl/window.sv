@@ -1,14 +1,14 @@
 // The window of DWCONV and MAXPOOL: T words of I bytes, one word a tap, taps in the order
-// ky * kernel_width + kx. Two copies: one that columns are shifted into, one that is being used.
+// ky * kernel_width + kx. Three copies: one that columns are shifted into, one that waits, one that is
+// being used. The one that waits makes up for a row's first window, all of whose columns are new.
 //
 // A column comes in groups of up to B rows. The first group shifts all words by one tap; every
 // row then goes into the last tap of its kernel row. Which taps those are, and which group and row
 // of it they wait for, is made of the kernel's width in the first three cycles of the layer.
 //
 // Handshake: a group is taken where `push` meets `ready`, and waits in a register first. `complete`
-// says in the cycle before a window is whole that it will be, and `ends_block` belongs to it; from
-// two cycles later on it may be used, as `taps`, until `done`. In the cycle of `done` the next one
-// moves in if it is whole.
+// is high for a cycle when a window has become whole, and `ends_block` belongs to it; from two cycles
+// later on it may be used, as `taps`, until `done`. In the cycle of `done` the next one moves in.
 module window #(
     parameter int I = 16,
     parameter int B = 4,
@@ -73,12 +73,11 @@ module window #(
   end
 
   // ---- into the window, and on
-  logic [T-1:0][I*8-1:0] filling, filled;
-  logic full, valid, move;
-  assign move       = full && (!valid || done);
-  assign take       = held && (!full || move);
-  assign complete   = take && held_last;
-  assign ends_block = held_last_of_block;
+  logic [T-1:0][I*8-1:0] filling, filled, waiting;
+  logic full, waits, valid, lay_by, move;
+  assign move   = waits && (!valid || done);
+  assign lay_by = full && (!waits || move);
+  assign take   = held && (!full || lay_by);
   always_comb
     for (int n = 0; n < T; n++) begin
       filled[n] = (shift && n + 1 < T ? filling[(n+1)%T] : filling[n]) & {I * 8{takes[n] == 0}};
@@ -87,13 +86,19 @@ module window #(
     end
   always_ff @(posedge clk) begin
     if (take) filling <= filled;
-    if (move) taps <= filling;
+    if (lay_by) waiting <= filling;
+    if (move) taps <= waiting;
+    ends_block <= held_last_of_block;
     if (reset) begin
-      full  <= 1'b0;
-      valid <= 1'b0;
+      complete <= 1'b0;
+      full     <= 1'b0;
+      waits    <= 1'b0;
+      valid    <= 1'b0;
     end else begin
-      full  <= complete || (full && !move);
-      valid <= move || (valid && !done);
+      complete <= take && held_last;
+      full     <= (take && held_last) || (full && !lay_by);
+      waits    <= lay_by || (waits && !move);
+      valid    <= move || (valid && !done);
     end
   end
 
