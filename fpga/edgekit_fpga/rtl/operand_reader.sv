@@ -86,7 +86,7 @@ module operand_reader #(
       .last_of_block(asked.last_of_block)
   );
   fifo #(
-      .WIDTH($bits(request_t)),
+      .WIDTH($bits(asked)),
       .DEPTH(4)
   ) requests (
       .clk,

@@ -57,7 +57,8 @@ module sequencer #(
       if (fetching && asked < 6'd32) asked <= asked + 1'b1;
       if (asked_1) arrived <= arrived + 1'b1;
     end
-    if (asked_1) next[{arrived[4:0], 5'b0}+:32] <= word;
+    for (int w = 0; w < 32; w++)
+      if (asked_1 && arrived[4:0] == 5'(w)) next[w*32+:32] <= word;
   end
 
   // ---- the products of its set-up, as soon as the words they need are here
