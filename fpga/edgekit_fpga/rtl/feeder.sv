@@ -10,8 +10,8 @@
 // module's in the same cycle.
 //
 // Timing: the address of a beat's weight word is there in cycle 1, the word must be at hand in
-// cycle 4, when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 3,
-// `max_valid` with MAXPOOL's as much after cycle 2 as max_tree takes.
+// cycle 5, when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 4,
+// `max_valid` with MAXPOOL's as much after cycle 3 as max_tree takes.
 module feeder #(
     parameter int I = 16,
     parameter int O = 8,
@@ -56,7 +56,7 @@ module feeder #(
   localparam int WORDS = (T + I - 1) / I;    // beats of the largest window
   localparam int PATCH_WORDS = P / I;
 
-  logic is_pack, is_window, is_max, is_map, is_mul, grouped;
+  logic is_pack, is_window, is_max, is_map, is_mul, grouped, many_beats;
   logic [7:0] zero_a, zero_b;
   logic [23:0] requant;
   always_ff @(posedge clk) begin
@@ -69,11 +69,12 @@ module feeder #(
     is_map    <= instruction.opcode == npu_isa::MAP;
     is_mul    <= instruction.opcode == npu_isa::MUL;
     grouped   <= instruction.dilation_height == 8'd1;
+    many_beats <= is_window || is_pack;  // for an item, not one
   end
 
   // ---- windows and patches
   logic window_ready, window_complete, window_ends_block, patch_ready, patch_complete;
-  logic pixel_done_1;
+  logic window_done_1, patch_done_1;
   logic [T-1:0][I*8-1:0] taps;
   logic [P*8-1:0] bytes;
   window #(
@@ -94,7 +95,7 @@ module feeder #(
       .complete(window_complete),
       .ends_block(window_ends_block),
       .taps,
-      .done(is_window && pixel_done_1)
+      .done(window_done_1)
   );
   patch #(
       .I(I),
@@ -115,7 +116,7 @@ module feeder #(
       .ready(patch_ready),
       .complete(patch_complete),
       .bytes,
-      .done(is_pack && pixel_done_1)
+      .done(patch_done_1)
   );
 
   // ---- what has come and was not yet used: windows, patches or operands; residual granules
@@ -128,38 +129,41 @@ module feeder #(
       .reset(reset || start),
       .push(is_window ? window_complete : is_pack ? patch_complete : operand_arrives),
       .push_data(window_ends_block),
-      .pop(is_window || is_pack ? pixel_done : fire),
+      .pop(many_beats ? pixel_done : fire),
       .valid(available),
       .room(unused_room),
       .data(ends_block)
   );
-  logic residual_claim, residual_here;
+  logic residual_claim;
   logic [4:0] residuals;
   always_ff @(posedge clk)
-    if (reset || start) begin
-      residuals     <= '0;
-      residual_here <= 1'b0;
-    end else begin
-      residuals     <= residuals + 5'(residual_arrives) - 5'(residual_claim);
-      residual_here <= residual_arrives || (residual_claim ? residuals > 5'd1 : residual_here);
-    end
+    if (reset || start) residuals <= '0;
+    else residuals <= residuals + 5'(residual_arrives) - 5'(residual_claim);
 
   // ---- cycle 0: a beat?
-  // `..._last` come from registers that look one step ahead; `..._end` are fixed for the layer.
-  logic [15:0] step, tile, block, pause, steps_end, tiles_end;
+  // `..._last` and `clear` come from registers that look one step ahead; `..._end` are fixed for the
+  // layer.
+  logic [15:0] step, tile, block, pause, post_end, steps_end, tiles_end;
   logic [23:0] weight, block_weight;
-  logic step_last, tile_last, needs_residual, paused, single;
+  logic step_last, tile_last, needs_residual, single;
+  logic clear;  // a tile may end: those behind are done with the one before, the residual is here
+  logic residual_next, pause_next, no_pause;
   logic block_single, next_block_single;  // that block has one tile
   always_comb begin
-    fire = available && (!step_last || (!paused && (!needs_residual || residual_here)));
+    fire = available && (!step_last || clear);
     residual_claim = fire && step_last && needs_residual;
     pixel_done     = fire && step_last && tile_last;
+    pause_next     = fire && step_last ? !no_pause : pause > 16'd1;
+    residual_next  = !needs_residual || residual_arrives
+                  || (residual_claim ? residuals > 5'd1 : residuals != 0);
   end
   logic start_1, start_2;
   always_ff @(posedge clk) begin
     start_1        <= start;
     start_2        <= start_1;
     needs_residual <= is_mul || instruction.add_flag;
+    post_end       <= setup.post - 16'd1;
+    no_pause       <= setup.post == 16'd1;
     single         <= is_max || is_map || is_mul || instruction.steps == 16'd1;
     steps_end      <= instruction.steps - 16'd1;
     tiles_end      <= instruction.out_granules - 16'd1;
@@ -170,19 +174,15 @@ module feeder #(
       tile         <= '0;
       block        <= '0;
       pause        <= '0;
-      paused       <= 1'b0;
+      clear        <= !needs_residual;
       step_last    <= single;
       tile_last    <= tiles_end == 0 || (is_window && N == 1);
       weight       <= instruction.weights;
       block_weight <= instruction.weights;
     end else begin
-      if (fire && step_last) begin
-        pause  <= setup.post - 1'b1;
-        paused <= setup.post > 16'd1;
-      end else if (paused) begin
-        pause  <= pause - 1'b1;
-        paused <= pause != 16'd1;
-      end
+      if (fire && step_last) pause <= post_end;
+      else if (pause != 0) pause <= pause - 1'b1;
+      clear <= !pause_next && residual_next;
       if (fire) begin
         step      <= step_last ? '0 : step + 1'b1;
         step_last <= single || (!step_last && step + 2'd1 == steps_end);
@@ -219,7 +219,8 @@ module feeder #(
     fire_1         <= fire && !reset;
     first_1        <= step == 0;
     last_1         <= step_last;
-    pixel_done_1   <= pixel_done && !reset;
+    window_done_1  <= is_window && pixel_done && !reset;
+    patch_done_1   <= is_pack && pixel_done && !reset;
     for (int w = 0; w < LARGEST; w++) step_is_1[w] <= step == 16'(w);
     tile_1         <= tile;
     tile_of_block  <= (tile - block) & 16'(N - 1);
@@ -229,70 +230,86 @@ module feeder #(
                       : is_pack ? operand_valid && patch_ready : fire_1;
   assign residual_pop = fire_1 && is_mul;
 
-  // ---- cycle 2: what the beat's lanes may need
+  // ---- cycle 2: what comes from a queue or a patch
+  logic fire_2, first_2, last_2;
+  logic [LARGEST-1:0] step_is_2;
+  logic [15:0] tile_2, tile_of_block_2;
   logic [O-1:0][7:0] residual_2;
   logic [I-1:0][7:0] vector_2;
-  logic [WORDS*I-1:0][O-1:0][7:0] taps_2;
-  logic fire_2, first_2, last_2;
-  logic [23:0] entry_2;
-  logic [WORDS-1:0] takes_2;  // its part of the window
   always_ff @(posedge clk) begin
-    fire_2     <= fire_1 && !reset;
-    first_2    <= first_1;
-    last_2     <= last_1;
-    entry_2    <= requant + {8'b0, tile_1};
-    takes_2    <= step_is_1[WORDS-1:0] & {WORDS{is_window}};
-    residual_2 <= residual_data;
+    fire_2          <= fire_1 && !reset;
+    first_2         <= first_1;
+    last_2          <= last_1;
+    step_is_2       <= step_is_1;
+    tile_2          <= tile_1;
+    tile_of_block_2 <= tile_of_block;
+    residual_2      <= residual_data;
     if (is_pack) begin
-      for (int w = 0; w < PATCH_WORDS; w++)
-        if (step_is_1[w]) vector_2 <= bytes[w*I*8+:I*8];
+      for (int w = 0; w < PATCH_WORDS; w++) if (step_is_1[w]) vector_2 <= bytes[w*I*8+:I*8];
     end else vector_2 <= operand_rows[0];
-    for (int t = 0; t < WORDS * I; t++)
-      taps_2[t] <= t < T ? taps[t%T][tile_of_block*O*8+:O*8] : '0;
   end
 
-  // ---- cycle 3: each lane's operands; cycle 4: the beat, where the lanes are
+  // ---- cycle 3: what the beat's lanes may need
   logic fire_3, first_3, last_3;
   logic [23:0] entry_3;
-  logic [O-1:0][I-1:0][7:0] data_3;
-  logic [O-1:0][8:0] factor_a_3, factor_b_3;
+  logic [O-1:0][7:0] residual_3;
+  logic [I-1:0][7:0] vector_3;
+  logic [WORDS*I-1:0][O-1:0][7:0] taps_3;
+  logic [WORDS-1:0] takes_3;  // its part of the window
   always_ff @(posedge clk) begin
-    fire_3    <= fire_2 && !is_max && !is_map && !reset;
-    first_3   <= first_2;
-    last_3    <= last_2;
-    entry_3   <= entry_2;
-    map_valid <= fire_2 && is_map && !reset;
-    map_data  <= vector_2[O-1:0];
+    fire_3     <= fire_2 && !reset;
+    first_3    <= first_2;
+    last_3     <= last_2;
+    entry_3    <= requant + {8'b0, tile_2};
+    takes_3    <= step_is_2[WORDS-1:0] & {WORDS{is_window}};
+    residual_3 <= residual_2;
+    vector_3   <= vector_2;
+    for (int t = 0; t < WORDS * I; t++)
+      taps_3[t] <= t < T ? taps[t%T][tile_of_block_2*O*8+:O*8] : '0;
+  end
+
+  // ---- cycle 4: each lane's operands; cycle 5: the beat, where the lanes are
+  logic fire_4, first_4, last_4;
+  logic [23:0] entry_4;
+  logic [O-1:0][I-1:0][7:0] data_4;
+  logic [O-1:0][8:0] factor_a_4, factor_b_4;
+  always_ff @(posedge clk) begin
+    fire_4    <= fire_3 && !is_max && !is_map && !reset;
+    first_4   <= first_3;
+    last_4    <= last_3;
+    entry_4   <= entry_3;
+    map_valid <= fire_3 && is_map && !reset;
+    map_data  <= vector_3[O-1:0];
     for (int o = 0; o < O; o++) begin
-      factor_a_3[o] <= {vector_2[o][7], vector_2[o]} - {zero_a[7], zero_a};
-      factor_b_3[o] <= {residual_2[o][7], residual_2[o]} - {zero_b[7], zero_b};
+      factor_a_4[o] <= {vector_3[o][7], vector_3[o]} - {zero_a[7], zero_a};
+      factor_b_4[o] <= {residual_3[o][7], residual_3[o]} - {zero_b[7], zero_b};
       for (int i = 0; i < I; i++) begin
-        data_3[o][i] <= is_mul && i > 0 ? 8'd0 : vector_2[i];
-        for (int w = 0; w < WORDS; w++) if (takes_2[w]) data_3[o][i] <= taps_2[w*I+i][o];
+        data_4[o][i] <= is_mul && i > 0 ? 8'd0 : vector_3[i];
+        for (int w = 0; w < WORDS; w++) if (takes_3[w]) data_4[o][i] <= taps_3[w*I+i][o];
       end
     end
-    beat_valid <= fire_3 && !reset;
-    beat_first <= first_3;
-    beat_last  <= last_3;
-    beat_entry <= entry_3;
-    beat_data  <= data_3;
-    factor_a   <= factor_a_3;
-    factor_b   <= factor_b_3;
+    beat_valid <= fire_4 && !reset;
+    beat_first <= first_4;
+    beat_last  <= last_4;
+    beat_entry <= entry_4;
+    beat_data  <= data_4;
+    factor_a   <= factor_a_4;
+    factor_b   <= factor_b_4;
   end
 
   // ---- MAXPOOL
-  localparam int MAX_CYCLES = $clog2(T) + 1;  // from cycle 1 to the largest tap
+  localparam int MAX_CYCLES = $clog2(T) + 1;  // from cycle 2 to the largest tap
   logic [MAX_CYCLES-1:0] max_under_way;
   max_tree #(
       .O(O),
       .T(T)
   ) maximum (
       .clk,
-      .taps(taps_2[T-1:0]),
+      .taps(taps_3[T-1:0]),
       .count(setup.taps),
       .largest(max_data)
   );
   always_ff @(posedge clk)
-    max_under_way <= reset ? '0 : MAX_CYCLES'({max_under_way, fire_1 && is_max});
+    max_under_way <= reset ? '0 : MAX_CYCLES'({max_under_way, fire_2 && is_max});
   assign max_valid = max_under_way[MAX_CYCLES-1];
 endmodule

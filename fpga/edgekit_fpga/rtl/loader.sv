@@ -41,7 +41,9 @@ module loader #(
   logic [31:0] address;
   logic [23:0] missing;
   logic [8:0] pieces, piece;
-  logic take, whole, loading;
+  logic take, whole, loading, resetting, shift;
+  logic [31:0] word, word_address;
+  logic [4:0] gathered;
   always_comb begin
     case (chosen)
       WEIGHTS: pieces = 9'(O * I / 4);
@@ -51,16 +53,22 @@ module loader #(
       default: pieces = 9'd1;
     endcase
     loading    = missing != 0;
-    in_ready   = !reset && (running ? loading : !target_set);
+    in_ready   = !resetting && (running ? loading : !target_set);
     take       = in_valid && in_ready;
     whole      = take && piece + 1'b1 == pieces;
     load_ready = !loading;
-    loads_done = !loading && write == 0;
+    loads_done = !loading && gathered == 0 && write == 0;
   end
   always_ff @(posedge clk) begin
-    for (int t = 0; t < 5; t++) write[t] <= whole && chosen == 3'(t) && !reset;
-    write_address <= address;
-    if (take) write_data <= {in_data, write_data[WIDTH-1:32]};
+    // a word waits in a register before it is shifted in, so that a register enables the shift
+    resetting     <= reset;
+    shift         <= take;
+    word          <= in_data;
+    word_address  <= address;
+    for (int t = 0; t < 5; t++) gathered[t] <= whole && chosen == 3'(t) && !reset;
+    if (shift) write_data <= {word, write_data[WIDTH-1:32]};
+    write         <= reset ? '0 : gathered;
+    write_address <= word_address;
     if (take) piece <= whole ? '0 : piece + 1'b1;
     if (whole) address <= address + 1'b1;
     if (whole && loading) missing <= missing - 1'b1;

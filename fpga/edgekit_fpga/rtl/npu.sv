@@ -235,7 +235,7 @@ module npu #(
       .max_valid,
       .max_data
   );
-  logic [O*I*8-1:0] weight_word, weight_word_2;
+  logic [O*I*8-1:0] weight_word, weight_word_1, weight_word_2;
   memory #(
       .WIDTH(O * I * 8),
       .DEPTH(WEIGHT_WORDS),
@@ -248,7 +248,10 @@ module npu #(
       .read_address(WEIGHT_BITS'(weight_address)),
       .read_data(weight_word)
   );
-  always_ff @(posedge clk) weight_word_2 <= weight_word;
+  always_ff @(posedge clk) begin
+    weight_word_1 <= weight_word;
+    weight_word_2 <= weight_word_1;
+  end
 
   // ---- sums
   logic sums_valid, multiply;

@@ -30,7 +30,8 @@ module pooler #(
   logic [3:1] same;  // the granule so many before is of the same tile
   logic [O-1:0][23:0] stored, stored_2, previous, updated;
   logic [3:1][O-1:0][23:0] sum_before;  // of the granule so many before
-  logic draining, drain_valid;
+  logic draining;
+  logic [1:0] drain_valid;
   logic [15:0] drain;
   logic [7:0] turn;
   memory #(
@@ -65,7 +66,7 @@ module pooler #(
 
   // All sums, one after the other.
   always_ff @(posedge clk) begin
-    drain_valid <= draining && turn == 0 && !reset;
+    drain_valid <= reset ? '0 : {drain_valid[0], draining && turn == 0};
     if (reset) draining <= 1'b0;
     else if (valids[3] && lasts[3]) begin
       draining <= 1'b1;
@@ -79,7 +80,7 @@ module pooler #(
       end
     end
   end
-  assign valid_out = drain_valid;
+  assign valid_out = drain_valid[1];
   always_comb
-    for (int o = 0; o < O; o++) sums[o] = {{8{stored[o][23]}}, stored[o]};
+    for (int o = 0; o < O; o++) sums[o] = {{8{stored_2[o][23]}}, stored_2[o]};
 endmodule

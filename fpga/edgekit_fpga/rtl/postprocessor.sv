@@ -45,7 +45,7 @@ module postprocessor #(
   end
   assign residual_pop = valid_in && with_add;
 
-  // ---- turn by turn: which lanes, which table
+  // ---- turn by turn: the lanes at the low end, and which table
   logic busy, adding, last_turn;
   logic [TURN_BITS-1:0] turn;
   logic [O-1:0][7:0] held, held_residual, looked_up;
@@ -60,6 +60,8 @@ module postprocessor #(
       held_residual <= residual;
     end else if (busy) begin
       turn <= last_turn ? '0 : turn + 1'b1;
+      held <= held >> (L * 8);
+      if (adding) held_residual <= held_residual >> (L * 8);
       if (last_turn) begin
         adding <= 1'b1;
         busy   <= !adding && with_add;
@@ -76,8 +78,9 @@ module postprocessor #(
   generate
     for (l = 0; l < L; l++) begin : g_table
       logic [7:0] index;
-      assign first_0[l] = with_table ? looked_up[int'(turn)*L+l] : held[int'(turn)*L+l];
-      assign index = adding ? held_residual[int'(turn)*L+l] : held[int'(turn)*L+l];
+      // (what was looked up last is not at its place yet when the first one is wanted)
+      assign first_0[l] = with_table ? looked_up[L+l] : held[l];
+      assign index = adding ? held_residual[l] : held[l];
       memory #(
           .WIDTH(36),
           .DEPTH(TABLE_ENTRIES)
@@ -91,6 +94,8 @@ module postprocessor #(
       );
     end
   endgenerate
+  logic [L-1:0][7:0] newest;
+  always_comb for (int k = 0; k < L; k++) newest[k] = entries[k][7:0];
   always_ff @(posedge clk) begin
     looked_up_1 <= busy && !adding && !reset;
     add_1       <= busy && adding && !reset;
@@ -100,8 +105,7 @@ module postprocessor #(
   end
 
   always_ff @(posedge clk)
-    if (looked_up_1)
-      for (int k = 0; k < L; k++) looked_up[int'(turn_1)*L+k] <= entries[k][7:0];
+    if (looked_up_1 || (busy && adding)) looked_up <= (O * 8)'({newest, looked_up} >> (L * 8));
 
   // ---- add: product, sum, magnitude, two stages of rounding, clamp
   logic [L-1:0][7:0] sums;

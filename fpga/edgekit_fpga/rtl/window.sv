@@ -7,8 +7,9 @@
 // of it they wait for, is made of the kernel's width in the first three cycles of the layer.
 //
 // Handshake: a group is taken where `push` meets `ready`, and waits in a register first. `complete`
-// is high for a cycle when a window has become whole, and `ends_block` belongs to it; from two cycles
-// later on it may be used, as `taps`, until `done`. In the cycle of `done` the next one moves in.
+// is high for a cycle for every window, with `ends_block`; from two cycles later on `done` may say that
+// it was used, and in the cycle after `done` it is in `taps` for the last time. All data follow what is
+// decided on them a cycle later, so that registers enable registers.
 module window #(
     parameter int I = 16,
     parameter int B = 4,
@@ -78,16 +79,29 @@ module window #(
   assign move   = waits && (!valid || done);
   assign lay_by = full && (!waits || move);
   assign take   = held && (!full || lay_by);
+  logic take_1, lay_by_1, move_1, shift_1;
+  logic [B-1:0][I*8-1:0] rows_1;
+  logic [T-1:0][B-1:0] takes_1;
+  logic [T-1:0] keeps_1;  // no row comes into this tap
+  always_ff @(posedge clk) begin
+    take_1   <= take;
+    lay_by_1 <= lay_by;
+    move_1   <= move;
+    shift_1  <= shift;
+    rows_1   <= held_rows;
+    takes_1  <= takes;
+    for (int n = 0; n < T; n++) keeps_1[n] <= takes[n] == 0;
+  end
   always_comb
     for (int n = 0; n < T; n++) begin
-      filled[n] = (shift && n + 1 < T ? filling[(n+1)%T] : filling[n]) & {I * 8{takes[n] == 0}};
+      filled[n] = (shift_1 && n + 1 < T ? filling[(n+1)%T] : filling[n]) & {I * 8{keeps_1[n]}};
       for (int k = 0; k < B; k++)
-        if (comes_as(n, k)) filled[n] = filled[n] | (held_rows[k] & {I * 8{takes[n][k]}});
+        if (comes_as(n, k)) filled[n] = filled[n] | (rows_1[k] & {I * 8{takes_1[n][k]}});
     end
   always_ff @(posedge clk) begin
-    if (take) filling <= filled;
-    if (lay_by) waiting <= filling;
-    if (move) taps <= waiting;
+    if (take_1) filling <= filled;
+    if (lay_by_1) waiting <= filling;
+    if (move_1) taps <= waiting;
     ends_block <= held_last_of_block;
     if (reset) begin
       complete <= 1'b0;
