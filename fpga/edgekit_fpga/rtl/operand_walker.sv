@@ -149,23 +149,16 @@ module operand_walker #(
     column_next_output.number  = column_output.number + stride_number;
   end
 
-  // Counters.
+  // Counters. `..._last` come from registers that look a step ahead.
   logic running;
   logic [15:0] block, out_y, out_x, tile, group, kernel_x, chunk, columns_end;
   logic [7:0] repeated_y, repeated_x;
   logic [23:0] tile_offset, chunk_offset;
   logic chunk_last, group_last, column_last, tile_last, x_last, y_last, block_last;
+  logic [15:0] next_columns_end;  // of the pixel after this one
+  assign next_columns_end = x_last ? columns_first_end : columns_next_end;
   logic step_column, step_row, repeat_x_last, repeat_y_last, pixel_last, all_last;
   always_comb begin
-    chunk_last    = chunk == chunks_end;
-    group_last    = group == groups_end;
-    column_last   = kernel_x == columns_end;
-    tile_last     = tile == tiles_end;
-    x_last        = out_x == x_end;
-    y_last        = out_y == y_end;
-    block_last    = block == block_end;
-    repeat_x_last = repeated_x == repeat_x_end;
-    repeat_y_last = repeated_y == repeat_y_end;
     // a window takes whole columns, everything else whole rows
     step_column = windowed ? group_last : chunk_last;
     step_row    = windowed || (chunk_last && column_last);
@@ -210,6 +203,15 @@ module operand_walker #(
       tile_offset     <= '0;
       chunk_offset    <= '0;
       columns_end     <= columns_first_end;
+      chunk_last      <= chunks_end == 0;
+      group_last      <= groups_end == 0;
+      column_last     <= columns_first_end == 0;
+      tile_last       <= tiles_end == 0;
+      x_last          <= x_end == 0;
+      y_last          <= y_end == 0;
+      block_last      <= block_end == 0;
+      repeat_x_last   <= repeat_x_end == 0;
+      repeat_y_last   <= repeat_y_end == 0;
       row_output      <= row_start;
       row_next_output <= next_row(row_start, output_step);
       row_kernel      <= row_start;
@@ -217,26 +219,34 @@ module operand_walker #(
       column_kernel   <= column_start;
     end else if (move) begin
       chunk        <= chunk_last ? '0 : chunk + 1'b1;
+      chunk_last   <= chunk_last ? chunks_end == 0 : chunk + 1'b1 == chunks_end;
       chunk_offset <= chunk_last ? '0 : chunk_offset + 24'(N);
       if (step_column) begin
         kernel_x              <= column_last ? '0 : kernel_x + 1'b1;
+        column_last           <= column_last ? columns_end == 0 : kernel_x + 1'b1 == columns_end;
         column_kernel.address <= column_kernel.address + kernel_address;
         column_kernel.number  <= column_kernel.number + kernel_number;
         if (column_last && !pixel_last) column_kernel <= column_output;
       end
       if (step_row) begin
         group      <= group_last ? '0 : group + 1'b1;
+        group_last <= group_last ? groups_end == 0 : group + 1'b1 == groups_end;
         row_kernel <= group_last ? row_output : next_row(row_kernel, kernel_step);
       end
       if (pixel_last) begin
         tile        <= tile_last ? '0 : tile + 1'b1;
+        tile_last   <= tile_last ? tiles_end == 0 : tile + 1'b1 == tiles_end;
         tile_offset <= tile_last ? {8'b0, block} : tile_offset + tile_step;
         if (!tile_last) column_kernel <= column_output;
       end
       if (pixel_last && tile_last) begin
-        out_x       <= x_last ? '0 : out_x + 1'b1;
-        repeated_x  <= x_last || repeat_x_last ? '0 : repeated_x + 1'b1;
-        columns_end <= x_last ? columns_first_end : columns_next_end;
+        out_x         <= x_last ? '0 : out_x + 1'b1;
+        x_last        <= x_last ? x_end == 0 : out_x + 1'b1 == x_end;
+        repeated_x    <= x_last || repeat_x_last ? '0 : repeated_x + 1'b1;
+        repeat_x_last <= x_last || repeat_x_last ? repeat_x_end == 0
+                       : repeated_x + 1'b1 == repeat_x_end;
+        columns_end   <= next_columns_end;
+        column_last   <= next_columns_end == 0;
         if (x_last) begin
           column_output <= column_start;
           column_kernel <= column_start;
@@ -246,13 +256,17 @@ module operand_walker #(
         end
       end
       if (pixel_last && tile_last && x_last) begin
-        out_y      <= y_last ? '0 : out_y + 1'b1;
-        repeated_y <= y_last || repeat_y_last ? '0 : repeated_y + 1'b1;
+        out_y         <= y_last ? '0 : out_y + 1'b1;
+        y_last        <= y_last ? y_end == 0 : out_y + 1'b1 == y_end;
+        repeated_y    <= y_last || repeat_y_last ? '0 : repeated_y + 1'b1;
+        repeat_y_last <= y_last || repeat_y_last ? repeat_y_end == 0
+                       : repeated_y + 1'b1 == repeat_y_end;
         if (y_last) begin
           row_output      <= row_start;
           row_next_output <= next_row(row_start, output_step);
           row_kernel      <= row_start;
           block           <= block + 16'(N);
+          block_last      <= block + 16'(N) == block_end;
           tile_offset     <= {8'b0, block} + 24'(N);
         end else begin
           if (repeat_y_last) begin

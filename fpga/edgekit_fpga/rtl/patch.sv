@@ -1,18 +1,19 @@
 // The patch of PACK: P bytes in the order ky, kx, c, put together from rows read at granules'
-// borders. Two copies: one that rows are placed into, one that is being used.
+// borders. One is put together while others wait in a queue, the oldest of which is being used.
 //
 // A row's I bytes are rotated so that each comes to stand in the lane of its place in the patch;
 // then every byte of the patch takes it from the row it lies in, if that is there. Places are
 // smaller than 2^16.
 //
-// Handshake: a group of rows is taken where `push` meets `ready`. `complete` says in the cycle before
-// a patch is whole that it will be; from two cycles later on it may be used, as `bytes`, until `done`.
-// In the cycle of `done` the next one moves in if it is whole.
+// Handshake: a group of rows is taken where `push` meets `ready`, which is high as long as fewer than
+// MOST patches are begun and not done; so nothing on the way needs to wait. `complete` is high for a
+// cycle for every patch; from two cycles later on it may be used, as `bytes`, until `done`.
 module patch #(
     parameter int I = 16,
     parameter int O = 8,
     parameter int B = 4,
     parameter int P = 80,
+    parameter int MOST = 8,
     parameter int OFFSET_BITS = O > 1 ? $clog2(O) : 1
 ) (
     input  logic                   clk,
@@ -31,20 +32,18 @@ module patch #(
     input  logic                   done
 );
 
-  // The stages before the patch hold a group each and move together.
-  logic move, place, full, valid;
+  localparam int MOST_BITS = $clog2(MOST + 1);
   logic [3:1] held, held_first, held_last;
-  assign move  = full && (!valid || done);
-  assign place = held[3] && (!full || move);
-  assign ready = !held[3] || place;
-  assign complete = place && held_last[3];
+  logic [MOST_BITS-1:0] begun, begun_next;  // and not done
+  logic taken;
+  assign taken      = push && ready;
+  assign begun_next = begun + MOST_BITS'(taken && first_group && first_chunk) - MOST_BITS'(done);
   always_ff @(posedge clk) begin
-    if (ready) begin
-      held       <= {held[2:1], push};
-      held_first <= {held_first[2:1], first_group && first_chunk};
-      held_last  <= {held_last[2:1], last};
-    end
-    if (reset) held <= '0;
+    held       <= reset ? '0 : {held[2:1], taken};
+    held_first <= {held_first[2:1], first_group && first_chunk};
+    held_last  <= {held_last[2:1], last};
+    begun      <= reset ? '0 : begun_next;
+    ready      <= !reset && begun_next != MOST_BITS'(MOST);
   end
 
   logic [15:0] segment, kernel_height;
@@ -58,41 +57,40 @@ module patch #(
   logic [B-1:0][I*8-1:0] rows_1, rows_2;
   logic [15:0] group_place, group_row;
   logic signed [15:0] lane_zero;
-  always_ff @(posedge clk)
-    if (ready && push) begin
-      rows_1 <= rows;
+  always_ff @(posedge clk) begin
+    rows_1 <= rows;
+    if (taken) begin
       if (first_chunk) begin
         group_place <= first_group ? '0 : group_place + 16'(B) * segment;
         group_row   <= first_group ? '0 : group_row + 16'(B);
         lane_zero   <= -$signed(16'(offset));
       end else lane_zero <= lane_zero + 16'(I);
     end
+  end
 
   // Stage 2: of each row, where its lane 0 and which bytes of the patch it has.
   logic [B-1:0][15:0] rotation, from, upto;
-  always_ff @(posedge clk)
-    if (ready) begin
-      rows_2 <= rows_1;
-      for (int k = 0; k < B; k++) begin
-        logic [15:0] start, lane_end;
-        start    = k == 0 ? group_place : start + segment;
-        lane_end = lane_zero + 16'(I);
-        rotation[k] <= start + lane_zero;
-        from[k]     <= lane_zero[15] ? start : start + lane_zero;
-        upto[k]     <= group_row + 16'(k) >= kernel_height ? 16'd0
-                     : start + (lane_end < segment ? lane_end : segment);
-      end
+  always_ff @(posedge clk) begin
+    rows_2 <= rows_1;
+    for (int k = 0; k < B; k++) begin
+      logic [15:0] start, lane_end;
+      start    = k == 0 ? group_place : start + segment;
+      lane_end = lane_zero + 16'(I);
+      rotation[k] <= start + lane_zero;
+      from[k]     <= lane_zero[15] ? start : start + lane_zero;
+      upto[k]     <= group_row + 16'(k) >= kernel_height ? 16'd0
+                   : start + (lane_end < segment ? lane_end : segment);
     end
+  end
 
   // Stage 3: every byte in the lane of its place; one bit a byte of the patch for what the row has.
   logic [B-1:0][I*8-1:0] rotated;
   logic [B-1:0][P-1:0] has;
   always_ff @(posedge clk)
-    if (ready)
-      for (int k = 0; k < B; k++) begin
-        rotated[k] <= turned(rows_2[k], $clog2(I)'(rotation[k]));
-        has[k]     <= below(upto[k]) & ~below(from[k]);
-      end
+    for (int k = 0; k < B; k++) begin
+      rotated[k] <= turned(rows_2[k], $clog2(I)'(rotation[k]));
+      has[k]     <= below(upto[k]) & ~below(from[k]);
+    end
 
   // Byte i comes to stand in lane i + `lanes`: a step of a power of two at a time.
   function automatic logic [I*8-1:0] turned(logic [I*8-1:0] row, logic [$clog2(I)-1:0] lanes);
@@ -122,14 +120,21 @@ module patch #(
         placed[p*8+:8] = placed[p*8+:8] | (rotated[k][(p%I)*8+:8] & {8{has[k][p]}});
     end
   always_ff @(posedge clk) begin
-    if (place) filling <= placed;
-    if (move) bytes <= filling;
-    if (reset) begin
-      full  <= 1'b0;
-      valid <= 1'b0;
-    end else begin
-      full  <= complete || (full && !move);
-      valid <= move || (valid && !done);
-    end
+    if (held[3]) filling <= placed;
+    complete <= held[3] && held_last[3] && !reset;
   end
+  logic unused_valid, unused_room;
+  fifo #(
+      .WIDTH(P * 8),
+      .DEPTH(2 ** $clog2(MOST))
+  ) patches (
+      .clk,
+      .reset,
+      .push(complete),
+      .push_data(filling),
+      .pop(done),
+      .valid(unused_valid),
+      .room(unused_room),
+      .data(bytes)
+  );
 endmodule

@@ -5,7 +5,7 @@
 // product is cut so that two 18 x 18 bit multipliers do it: the multiplier's top 6 bits go through
 // plain logic.
 //
-// Latency: 9 cycles, one accumulator a cycle. The operands that stages 8 and 9 need (zero_point, low,
+// Latency: 10 cycles, one accumulator a cycle. The operands that stages 9 and 10 need (zero_point, low,
 // high) are the instruction's and do not change while accumulators are under way.
 module requantizer (
     input  logic               clk,
@@ -22,8 +22,8 @@ module requantizer (
   logic signed [31:0] biased;
   logic [31:0] absolute;
   logic [23:0] magnitude, multiplier_1, multiplier_2;
-  logic [5:0] shift_1, shift_2, shift_3, shift_4;
-  logic negative_2, negative_3, negative_4;
+  logic [5:0] shift_1, shift_2;
+  logic negative_2;
   assign absolute = biased[31] ? 32'(-biased) : 32'(biased);
   always_ff @(posedge clk) begin
     biased       <= accumulator + bias;
@@ -35,7 +35,11 @@ module requantizer (
     shift_2      <= shift_1;
   end
 
-  // Stage 3: partial products. Stage 4: the product.
+  // Stage 3: the factors once more, where the multipliers are. Stage 4: partial products. Stage 5: the
+  // product.
+  logic [23:0] magnitude_3, multiplier_3;
+  logic [5:0] shift_3, shift_4, shift_5;
+  logic negative_3, negative_4, negative_5;
   logic [35:0] low_product;
   logic [23:0] middle_product;
   logic [29:0] high_product, high_sum;
@@ -43,20 +47,24 @@ module requantizer (
   always_comb begin
     high_sum = '0;
     for (int k = 0; k < 6; k++)
-      high_sum = high_sum + (multiplier_2[18+k] ? {6'b0, magnitude} << k : 30'b0);
+      high_sum = high_sum + (multiplier_3[18+k] ? {6'b0, magnitude_3} << k : 30'b0);
   end
   always_ff @(posedge clk) begin
-    low_product    <= {18'b0, magnitude[17:0]} * {18'b0, multiplier_2[17:0]};
-    middle_product <= {18'b0, magnitude[23:18]} * {6'b0, multiplier_2[17:0]};
-    high_product   <= high_sum;
+    magnitude_3    <= magnitude;
+    multiplier_3   <= multiplier_2;
     shift_3        <= shift_2;
     negative_3     <= negative_2;
-    product        <= {12'b0, low_product} + {6'b0, middle_product, 18'b0} + {high_product, 18'b0};
+    low_product    <= {18'b0, magnitude_3[17:0]} * {18'b0, multiplier_3[17:0]};
+    middle_product <= {18'b0, magnitude_3[23:18]} * {6'b0, multiplier_3[17:0]};
+    high_product   <= high_sum;
     shift_4        <= shift_3;
     negative_4     <= negative_3;
+    product        <= {12'b0, low_product} + {6'b0, middle_product, 18'b0} + {high_product, 18'b0};
+    shift_5        <= shift_4;
+    negative_5     <= negative_4;
   end
 
-  // Stages 5 to 7: round. Stages 8 and 9: zero point and clamp, which come from afar.
+  // Stages 6 to 8: round. Stages 9 and 10: zero point and clamp, which come from afar.
   logic [8:0] whole;
   logic negative;
   logic signed [7:0] offset, least, most;
@@ -70,8 +78,8 @@ module requantizer (
   ) round (
       .clk,
       .magnitude(product),
-      .negative_in(negative_4),
-      .fraction(shift_4),
+      .negative_in(negative_5),
+      .fraction(shift_5),
       .whole,
       .negative
   );
