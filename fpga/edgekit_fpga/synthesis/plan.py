@@ -173,7 +173,7 @@ def _place(board: Board, part: Part, flow: Flow, seed: int, whole: bool) -> tupl
     options += ["--freq", str(board.clock_mhz), "--timing-allow-fail"]
     if whole:
         options += [f"--{flow.constraints}", f"pins.{flow.constraints}"]
-        options += [f"--{flow.placed_option}", f"placed.{flow.placed}"]
+        options += [f"--{flow.placed_option}", f"placed.{flow.placed}", *flow.whole]
     elif board.family == "ecp5":
         options += ["--out-of-context"]
     return (*options, "-q", "-l", "nextpnr.log")

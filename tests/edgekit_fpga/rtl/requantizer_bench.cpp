@@ -5,7 +5,7 @@
 #include <vector>
 #include "Vdut.h"
 
-constexpr int LATENCY = 9;
+constexpr int LATENCY = 10;
 
 int main() {
   Vdut dut;
