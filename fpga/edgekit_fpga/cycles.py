@@ -11,7 +11,7 @@ ADD_CYCLES, MULTIPLY_CYCLES = 60, 26
 # of its latency, what results that are no sums are spared
 REQUANTIZER_LATENCY = 20
 # fetching and decoding the next instruction: a layer never takes less
-FETCH_CYCLES = 36
+FETCH_CYCLES = 37
 
 
 def ceil_div(value: int, by: int) -> int:

@@ -3,7 +3,7 @@
 // The bank is I / O memories of one granule's width; consecutive granules lie in consecutive
 // memories, so any I / O of them are read at once and rotated into order.
 //
-// Latency of a read: 3 cycles (address register, memory, rotation). One read and one write a cycle.
+// Latency of a read: 4 cycles (address, memory, its register, rotation). One read and one write a cycle.
 module activation_bank #(
     parameter int I = 16,
     parameter int O = 8,
@@ -21,10 +21,11 @@ module activation_bank #(
   localparam int DEPTH = GRANULES / N;
   localparam int AB = $clog2(DEPTH);
 
-  logic [23:0] granule, granule_1;
+  logic [23:0] granule, granule_1, granule_2;
   always_ff @(posedge clk) begin
     granule   <= read_granule;
     granule_1 <= granule;
+    granule_2 <= granule_1;
   end
 
   logic [N-1:0][O*8-1:0] part;
@@ -36,7 +37,8 @@ module activation_bank #(
       assign first = (granule + 24'(N - 1 - k)) >> NB;
       memory #(
           .WIDTH(O * 8),
-          .DEPTH(DEPTH)
+          .DEPTH(DEPTH),
+          .LATENCY(2)
       ) words (
           .clk,
           .write(write && (write_granule & 24'(N - 1)) == 24'(k)),
@@ -50,6 +52,6 @@ module activation_bank #(
 
   always_ff @(posedge clk) begin
     for (int n = 0; n < N; n++)
-      read_data[n*O*8+:O*8] <= part[(granule_1 + 24'(n)) & 24'(N-1)];
+      read_data[n*O*8+:O*8] <= part[(granule_2 + 24'(n)) & 24'(N-1)];
   end
 endmodule

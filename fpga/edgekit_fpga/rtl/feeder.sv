@@ -10,7 +10,7 @@
 // module's in the same cycle.
 //
 // Timing: the address of a beat's weight word is there in cycle 1, the word must be at hand in
-// cycle 5, when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 4,
+// cycle 4, when `beat_valid` shows the operands. `map_valid` with MAP's values comes in cycle 4,
 // `max_valid` with MAXPOOL's as much after cycle 3 as max_tree takes.
 module feeder #(
     parameter int I = 16,
@@ -56,7 +56,8 @@ module feeder #(
   localparam int WORDS = (T + I - 1) / I;    // beats of the largest window
   localparam int PATCH_WORDS = P / I;
 
-  logic is_pack, is_window, is_max, is_map, is_mul, grouped, many_beats;
+  logic is_pack, is_window, is_max, is_map, is_mul, grouped;
+  logic to_window, to_patch, many_beats;
   logic [7:0] zero_a, zero_b;
   logic [23:0] requant;
   always_ff @(posedge clk) begin
@@ -69,6 +70,9 @@ module feeder #(
     is_map    <= instruction.opcode == npu_isa::MAP;
     is_mul    <= instruction.opcode == npu_isa::MUL;
     grouped   <= instruction.dilation_height == 8'd1;
+    // a cycle later, for those who would have to share a register with all lanes
+    to_window  <= is_window;
+    to_patch   <= is_pack;
     many_beats <= is_window || is_pack;  // for an item, not one
   end
 
@@ -86,7 +90,7 @@ module feeder #(
       .reset(reset || start),
       .instruction,
       .grouped,
-      .push(is_window && operand_valid),
+      .push(to_window && operand_valid),
       .rows(operand_rows),
       .first_group(operand_first_group),
       .last(operand_last),
@@ -107,7 +111,7 @@ module feeder #(
       .reset(reset || start),
       .instruction,
       .setup,
-      .push(is_pack && operand_valid),
+      .push(to_patch && operand_valid),
       .rows(operand_rows),
       .offset(operand_offset),
       .first_group(operand_first_group),
@@ -127,7 +131,7 @@ module feeder #(
   ) items (
       .clk,
       .reset(reset || start),
-      .push(is_window ? window_complete : is_pack ? patch_complete : operand_arrives),
+      .push(to_window ? window_complete : to_patch ? patch_complete : operand_arrives),
       .push_data(window_ends_block),
       .pop(many_beats ? pixel_done : fire),
       .valid(available),
@@ -198,7 +202,7 @@ module feeder #(
         tile      <= block;
         tile_last <= block_single;
         weight    <= block_weight;
-        if (is_window && ends_block) begin
+        if (to_window && ends_block) begin
           block        <= block + 16'(N);
           tile         <= block + 16'(N);
           tile_last    <= next_block_single;
@@ -226,8 +230,8 @@ module feeder #(
     tile_of_block  <= (tile - block) & 16'(N - 1);
     weight_address <= weight;
   end
-  assign operand_pop  = is_window ? operand_valid && window_ready
-                      : is_pack ? operand_valid && patch_ready : fire_1;
+  assign operand_pop  = to_window ? operand_valid && window_ready
+                      : to_patch ? operand_valid && patch_ready : fire_1;
   assign residual_pop = fire_1 && is_mul;
 
   // ---- cycle 2: what comes from a queue or a patch
@@ -268,33 +272,22 @@ module feeder #(
       taps_3[t] <= t < T ? taps[t%T][tile_of_block_2*O*8+:O*8] : '0;
   end
 
-  // ---- cycle 4: each lane's operands; cycle 5: the beat, where the lanes are
-  logic fire_4, first_4, last_4;
-  logic [23:0] entry_4;
-  logic [O-1:0][I-1:0][7:0] data_4;
-  logic [O-1:0][8:0] factor_a_4, factor_b_4;
+  // ---- cycle 4: the beat
   always_ff @(posedge clk) begin
-    fire_4    <= fire_3 && !is_max && !is_map && !reset;
-    first_4   <= first_3;
-    last_4    <= last_3;
-    entry_4   <= entry_3;
-    map_valid <= fire_3 && is_map && !reset;
-    map_data  <= vector_3[O-1:0];
+    beat_valid <= fire_3 && !is_max && !is_map && !reset;
+    beat_first <= first_3;
+    beat_last  <= last_3;
+    beat_entry <= entry_3;
+    map_valid  <= fire_3 && is_map && !reset;
+    map_data   <= vector_3[O-1:0];
     for (int o = 0; o < O; o++) begin
-      factor_a_4[o] <= {vector_3[o][7], vector_3[o]} - {zero_a[7], zero_a};
-      factor_b_4[o] <= {residual_3[o][7], residual_3[o]} - {zero_b[7], zero_b};
+      factor_a[o] <= {vector_3[o][7], vector_3[o]} - {zero_a[7], zero_a};
+      factor_b[o] <= {residual_3[o][7], residual_3[o]} - {zero_b[7], zero_b};
       for (int i = 0; i < I; i++) begin
-        data_4[o][i] <= is_mul && i > 0 ? 8'd0 : vector_3[i];
-        for (int w = 0; w < WORDS; w++) if (takes_3[w]) data_4[o][i] <= taps_3[w*I+i][o];
+        beat_data[o][i] <= is_mul && i > 0 ? 8'd0 : vector_3[i];
+        for (int w = 0; w < WORDS; w++) if (takes_3[w]) beat_data[o][i] <= taps_3[w*I+i][o];
       end
     end
-    beat_valid <= fire_4 && !reset;
-    beat_first <= first_4;
-    beat_last  <= last_4;
-    beat_entry <= entry_4;
-    beat_data  <= data_4;
-    factor_a   <= factor_a_4;
-    factor_b   <= factor_b_4;
   end
 
   // ---- MAXPOOL

@@ -3,7 +3,7 @@
 // Every output lane has its own I data bytes: CONV and PACK give all lanes the same, DWCONV each
 // the taps of its channel. MUL uses lane 0 alone, with 9-bit factors; the other lanes' data are 0.
 //
-// Latency: 4 cycles from operands to the sum; `valid_out` marks the sums of a beat with `last`.
+// Latency: 5 cycles from operands, which wait beside the multipliers first, to the sum; `valid_out` marks the sums of a beat with `last`.
 module mac_array #(
     parameter int I = 16,
     parameter int O = 8
@@ -22,12 +22,12 @@ module mac_array #(
     output logic [O-1:0][31:0]        sums
 );
   localparam int GROUPS = (I + 3) / 4;
-  logic [2:0] valids, firsts, lasts;
+  logic [3:0] valids, firsts, lasts;
   always_ff @(posedge clk) begin
-    valids    <= reset ? '0 : {valids[1:0], valid};
-    firsts    <= {firsts[1:0], first};
-    lasts     <= {lasts[1:0], last};
-    valid_out <= !reset && valids[2] && lasts[2];
+    valids    <= reset ? '0 : {valids[2:0], valid};
+    firsts    <= {firsts[2:0], first};
+    lasts     <= {lasts[2:0], last};
+    valid_out <= !reset && valids[3] && lasts[3];
   end
 
   genvar o, i, g;
@@ -38,17 +38,21 @@ module mac_array #(
         if (i == 0) begin : g_wide
           logic signed [8:0] a, b;
           logic signed [17:0] product;
-          assign a = multiply ? factor_a[o] : {data[o][0][7], data[o][0]};
-          assign b = multiply ? factor_b[o] : {weights[o][0][7], weights[o][0]};
           assign product = a * b;
-          always_ff @(posedge clk) products[17:0] <= product;
+          always_ff @(posedge clk) begin
+            a              <= multiply ? factor_a[o] : {data[o][0][7], data[o][0]};
+            b              <= multiply ? factor_b[o] : {weights[o][0][7], weights[o][0]};
+            products[17:0] <= product;
+          end
         end else begin : g_narrow
           logic signed [7:0] a, b;
           logic signed [15:0] product;
-          assign a = data[o][i];
-          assign b = weights[o][i];
           assign product = a * b;
-          always_ff @(posedge clk) products[i*18+:18] <= {{2{product[15]}}, product};
+          always_ff @(posedge clk) begin
+            a                   <= data[o][i];
+            b                   <= weights[o][i];
+            products[i*18+:18] <= {{2{product[15]}}, product};
+          end
         end
       end
       logic [GROUPS*20-1:0] partial;
@@ -68,7 +72,7 @@ module mac_array #(
       end
       always_ff @(posedge clk) begin
         total_3 <= total;
-        if (valids[2]) sums[o] <= firsts[2] ? total_3 : sums[o] + total_3;
+        if (valids[3]) sums[o] <= firsts[3] ? total_3 : sums[o] + total_3;
       end
     end
   endgenerate

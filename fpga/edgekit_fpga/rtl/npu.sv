@@ -97,7 +97,8 @@ module npu #(
   logic [31:0] word;
   memory #(
       .WIDTH(32),
-      .DEPTH(INSTRUCTIONS * 32)
+      .DEPTH(INSTRUCTIONS * 32),
+      .LATENCY(2)
   ) instructions (
       .clk,
       .write(loaded[0]),
@@ -235,7 +236,7 @@ module npu #(
       .max_valid,
       .max_data
   );
-  logic [O*I*8-1:0] weight_word, weight_word_1, weight_word_2;
+  logic [O*I*8-1:0] weight_word, weight_word_2;
   memory #(
       .WIDTH(O * I * 8),
       .DEPTH(WEIGHT_WORDS),
@@ -248,10 +249,7 @@ module npu #(
       .read_address(WEIGHT_BITS'(weight_address)),
       .read_data(weight_word)
   );
-  always_ff @(posedge clk) begin
-    weight_word_1 <= weight_word;
-    weight_word_2 <= weight_word_1;
-  end
+  always_ff @(posedge clk) weight_word_2 <= weight_word;
 
   // ---- sums
   logic sums_valid, multiply;
@@ -276,13 +274,13 @@ module npu #(
   );
 
   // ---- int8 again; a pool's sums take the same way when all pixels are through
-  logic [1:0][23:0] entry_under_way;
+  logic [2:0][23:0] entry_under_way;
   logic [O*64-1:0] entries;
   logic pool_valid, pool_phase, requantized, requantized_pool;
   logic [O-1:0][31:0] pool_sums;
   logic [O-1:0][7:0] requantized_data;
   logic [63:0] pool_entry;
-  always_ff @(posedge clk) entry_under_way <= {entry_under_way[0], beat_entry};
+  always_ff @(posedge clk) entry_under_way <= {entry_under_way[1:0], beat_entry};
   memory #(
       .WIDTH(O * 64),
       .DEPTH(REQUANT_TILES),
@@ -292,7 +290,7 @@ module npu #(
       .write(loaded[2]),
       .write_address(TILE_BITS'(loaded_address)),
       .write_data(loaded_data[LOADER_WIDTH-1-:O*64]),
-      .read_address(TILE_BITS'(entry_under_way[1])),
+      .read_address(TILE_BITS'(entry_under_way[2])),
       .read_data(entries)
   );
   always_ff @(posedge clk)
@@ -383,17 +381,15 @@ module npu #(
       .valid_out(pool_valid),
       .sums(pool_sums)
   );
-  logic final_write;
   always_ff @(posedge clk) begin
     if (launch || reset) pool_phase <= 1'b0;
     else if (post_valid && instruction.pool_flag && out_final) pool_phase <= 1'b1;
     result_write   <= !reset && (pooled || (post_valid && !instruction.pool_flag));
-    final_write    <= out_final;
+    layer_done     <= !reset && out_final && (pooled || (post_valid && !instruction.pool_flag));
     result_bank    <= out_bank;
     result_granule <= out_granule;
     result_data    <= pooled ? requantized_data : post_data;
   end
-  assign layer_done = result_write && final_write;
 
   // ---- what goes out
   unloader #(

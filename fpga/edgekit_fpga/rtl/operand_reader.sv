@@ -8,7 +8,7 @@
 // The operand walker's requests wait in a short queue, so that it need not know in the same cycle
 // whether one goes.
 //
-// Latency: 6 cycles from the operand walker's request to the queue's output, 5 from the residual's; one
+// Latency: 7 cycles from the operand walker's request to the queue's output, 6 from the residual's; one
 // request of each kind a cycle.
 module operand_reader #(
     parameter int I = 16,
@@ -29,7 +29,7 @@ module operand_reader #(
     input  logic [  BANK_BITS-1:0] write_bank,
     input  logic [           23:0] write_granule,
     input  logic [        O*8-1:0] write_data,
-    // the host reads while no layer runs; data follows 3 cycles after the address
+    // the host reads while no layer runs; data follows 4 cycles after the address
     input  logic                   host_read,
     input  logic [  BANK_BITS-1:0] host_bank,
     input  logic [           23:0] host_granule,
@@ -99,7 +99,7 @@ module operand_reader #(
       .data(request)
   );
 
-  logic residual_request, residual_ready, residual_last, window;
+  logic start_1, residual_request, residual_ready, residual_last, window;
   logic [BANK_BITS-1:0] residual_bank;
   logic [23:0] residual_granule;
   logic [15:0] residual_tile;
@@ -128,8 +128,9 @@ module operand_reader #(
       .last(residual_last)
   );
   always_ff @(posedge clk) begin
-    if (reset) residual_request <= 1'b0;
-    else if (start)
+    start_1 <= start && !reset;
+    if (reset || start) residual_request <= 1'b0;
+    else if (start_1)
       residual_request <= instruction.add_flag || instruction.opcode == npu_isa::MUL;
     else if (residual_ready && residual_last) residual_request <= 1'b0;
   end
@@ -214,38 +215,38 @@ module operand_reader #(
   end
 
   localparam int TAG = B + I + BANK_BITS + OFFSET_BITS + 4;
-  logic [2:0][TAG-1:0] tag;
-  logic [2:0] operand_under_way, residual_under_way;
-  logic [2:0][BANK_BITS-1:0] residual_from;
-  logic [B-1:0] row_pad_3;
-  logic [I-1:0] lane_pad_3;
-  logic [BANK_BITS-1:0] bank_3;
-  logic [OFFSET_BITS-1:0] offset_3;
-  logic [3:0] flags_3;
-  assign {row_pad_3, lane_pad_3, bank_3, offset_3, flags_3} = tag[2];
+  logic [3:0][TAG-1:0] tag;
+  logic [3:0] operand_under_way, residual_under_way;
+  logic [3:0][BANK_BITS-1:0] residual_from;
+  logic [B-1:0] row_pad_4;
+  logic [I-1:0] lane_pad_4;
+  logic [BANK_BITS-1:0] bank_4;
+  logic [OFFSET_BITS-1:0] offset_4;
+  logic [3:0] flags_4;
+  assign {row_pad_4, lane_pad_4, bank_4, offset_4, flags_4} = tag[3];
   always_ff @(posedge clk) begin
-    tag <= {tag[1:0], row_pad, lane_pad, request.bank, OFFSET_BITS'(request.x & 24'(O - 1)),
+    tag <= {tag[2:0], row_pad, lane_pad, request.bank, OFFSET_BITS'(request.x & 24'(O - 1)),
             request.first_group, request.first_chunk, request.last, request.last_of_block};
-    residual_from <= {residual_from[1:0], host_read ? host_bank : residual_bank};
-    operand_under_way  <= reset || start ? '0 : {operand_under_way[1:0], operand_ready};
-    residual_under_way <= reset || start ? '0 : {residual_under_way[1:0], residual_ready};
+    residual_from <= {residual_from[2:0], host_read ? host_bank : residual_bank};
+    operand_under_way  <= reset || start ? '0 : {operand_under_way[2:0], operand_ready};
+    residual_under_way <= reset || start ? '0 : {residual_under_way[2:0], residual_ready};
   end
 
   // ---- rows into order, padding into place
   logic [B-1:0][I*8-1:0] rows;
-  logic [OFFSET_BITS-1:0] offset_4;
-  logic [3:0] flags_4;
-  logic push_4;
+  logic [OFFSET_BITS-1:0] offset_5;
+  logic [3:0] flags_5;
+  logic push_5;
   always_ff @(posedge clk) begin
     for (int k = 0; k < B; k++)
       for (int i = 0; i < I; i++)
-        rows[k][i*8+:8] <= row_pad_3[k] || lane_pad_3[i] ? pad_value
-                         : bank_data[BANK_BITS'(bank_3 + BANK_BITS'(k)) & BANK_BITS'(B-1)][i*8+:8];
-    offset_4 <= offset_3;
-    flags_4  <= flags_3;
-    push_4   <= operand_under_way[2] && !(reset || start);
+        rows[k][i*8+:8] <= row_pad_4[k] || lane_pad_4[i] ? pad_value
+                         : bank_data[BANK_BITS'(bank_4 + BANK_BITS'(k)) & BANK_BITS'(B-1)][i*8+:8];
+    offset_5 <= offset_4;
+    flags_5  <= flags_4;
+    push_5   <= operand_under_way[3] && !(reset || start);
   end
-  assign host_data = bank_data[residual_from[2]][O*8-1:0];
+  assign host_data = bank_data[residual_from[3]][O*8-1:0];
 
   // ---- queues
   logic unused_operand_room;
@@ -255,8 +256,8 @@ module operand_reader #(
   ) operand_queue (
       .clk,
       .reset(reset || start),
-      .push(push_4),
-      .push_data({rows, offset_4, flags_4}),
+      .push(push_5),
+      .push_data({rows, offset_5, flags_5}),
       .pop(operand_pop),
       .valid(operand_valid),
       .room(unused_operand_room),
@@ -270,13 +271,13 @@ module operand_reader #(
   ) residual_queue (
       .clk,
       .reset(reset || start),
-      .push(residual_under_way[2]),
+      .push(residual_under_way[3]),
       .push_data(host_data),
       .pop(residual_pop),
       .valid(unused_valid),
       .room(unused_room),
       .data(residual_data)
   );
-  assign operand_arrives  = operand_under_way[2];
-  assign residual_arrives = residual_under_way[2];
+  assign operand_arrives  = operand_under_way[3];
+  assign residual_arrives = residual_under_way[3];
 endmodule

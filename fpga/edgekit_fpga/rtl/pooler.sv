@@ -20,55 +20,61 @@ module pooler #(
     output logic               valid_out,
     output logic [O-1:0][31:0] sums
 );
-  // A granule comes in stage 0, where its sum so far is asked for; the memory gives it in stage 1, in
-  // stage 2 the granule is added, in stage 3 the new sum is written. Sums of the three granules before
-  // may not be in memory when it is asked, and are taken from where they are.
-  logic [4:1] valids;
-  logic [3:1] firsts, lasts;
-  logic [4:1][BITS-1:0] tiles_under_way;
-  logic [O-1:0][7:0] data_1, data_2;
-  logic [3:1] same;  // the granule so many before is of the same tile
-  logic [O-1:0][23:0] stored, stored_2, previous, updated;
-  logic [3:1][O-1:0][23:0] sum_before;  // of the granule so many before
+  // A granule comes in stage 0, its sum so far is asked for in stage 1 and waits in stage 3; in stage 4
+  // the granule is added, in stage 5 the new sum is written. The sums of the five granules before may
+  // not be in memory when it is asked. That of the one just before is taken when the granule is added,
+  // those of the others a stage sooner.
+  localparam int WRITE = 5;
+  logic [WRITE+1:1] valids;
+  logic [WRITE:1] firsts, lasts;
+  logic [WRITE+1:1][BITS-1:0] tiles_under_way;
+  logic [4:1][O-1:0][7:0] data;
+  logic [WRITE:1] same, same_2, same_3;  // the granule so many before is of the same tile
+  logic from_newest;
+  logic [O-1:0][23:0] stored, stored_3, base, updated;
+  logic [WRITE-1:1][O-1:0][23:0] sum_before;  // of the granule so many before
   logic draining;
-  logic [1:0] drain_valid;
+  logic [2:0] drain_valid;
   logic [15:0] drain;
   logic [7:0] turn;
+  logic [BITS-1:0] address;
   memory #(
       .WIDTH(O * 24),
       .DEPTH(TILES)
   ) totals (
       .clk,
-      .write(valids[3]),
-      .write_address(tiles_under_way[3]),
+      .write(valids[WRITE]),
+      .write_address(tiles_under_way[WRITE]),
       .write_data(sum_before[1]),
-      .read_address(draining ? BITS'(drain) : BITS'(tile)),
+      .read_address(address),
       .read_data(stored)
   );
-  always_comb begin
-    previous = same[1] ? sum_before[1] : same[2] ? sum_before[2]
-             : same[3] ? sum_before[3] : stored_2;
+  always_comb
     for (int o = 0; o < O; o++)
-      updated[o] = (firsts[2] ? 24'd0 : previous[o]) + {{16{data_2[o][7]}}, data_2[o]};
-  end
+      updated[o] = (from_newest ? sum_before[1][o] : base[o]) + {{16{data[4][o][7]}}, data[4][o]};
   always_ff @(posedge clk) begin
-    valids          <= reset ? '0 : {valids[3:1], valid_in};
-    firsts          <= {firsts[2:1], first};
-    lasts           <= {lasts[2:1], last};
-    tiles_under_way <= {tiles_under_way[3:1], BITS'(tile)};
-    data_1          <= data_in;
-    data_2          <= data_1;
-    stored_2        <= stored;
-    sum_before      <= {sum_before[2:1], updated};
-    for (int k = 1; k <= 3; k++)
-      same[k] <= valids[k+1] && tiles_under_way[1] == tiles_under_way[k+1];
+    address         <= draining ? BITS'(drain) : BITS'(tile);
+    valids          <= reset ? '0 : {valids[WRITE:1], valid_in};
+    firsts          <= {firsts[WRITE-1:1], first};
+    lasts           <= {lasts[WRITE-1:1], last};
+    tiles_under_way <= {tiles_under_way[WRITE:1], BITS'(tile)};
+    data            <= {data[3:1], data_in};
+    stored_3        <= stored;
+    sum_before      <= {sum_before[WRITE-2:1], updated};
+    for (int k = 1; k <= WRITE; k++)
+      same[k] <= valids[k] && BITS'(tile) == tiles_under_way[k];
+    same_2      <= same;
+    same_3      <= same_2;
+    from_newest <= same_3[1] && !firsts[3];
+    base        <= firsts[3] ? '0 : same_3[2] ? sum_before[1] : same_3[3] ? sum_before[2]
+                 : same_3[4] ? sum_before[3] : same_3[5] ? sum_before[4] : stored_3;
   end
 
   // All sums, one after the other.
   always_ff @(posedge clk) begin
-    drain_valid <= reset ? '0 : {drain_valid[0], draining && turn == 0};
+    drain_valid <= reset ? '0 : {drain_valid[1:0], draining && turn == 0};
     if (reset) draining <= 1'b0;
-    else if (valids[3] && lasts[3]) begin
+    else if (valids[WRITE] && lasts[WRITE]) begin
       draining <= 1'b1;
       drain    <= '0;
       turn     <= '0;
@@ -80,7 +86,7 @@ module pooler #(
       end
     end
   end
-  assign valid_out = drain_valid[1];
+  assign valid_out = drain_valid[2];
   always_comb
-    for (int o = 0; o < O; o++) sums[o] = {{8{stored_2[o][23]}}, stored_2[o]};
+    for (int o = 0; o < O; o++) sums[o] = {{8{stored_3[o][23]}}, stored_3[o]};
 endmodule

@@ -51,8 +51,7 @@ module postprocessor #(
   logic [O-1:0][7:0] held, held_residual, looked_up;
   assign last_turn = turn == TURN_BITS'(TURNS - 1);
   always_ff @(posedge clk) begin
-    if (reset) busy <= 1'b0;
-    else if (valid_in && (with_table || with_add)) begin
+    if (valid_in && (with_table || with_add)) begin
       busy          <= 1'b1;
       adding        <= !with_table;
       turn          <= '0;
@@ -67,6 +66,7 @@ module postprocessor #(
         busy   <= !adding && with_add;
       end
     end
+    if (reset) busy <= 1'b0;
   end
 
   // ---- cycle 1: tables

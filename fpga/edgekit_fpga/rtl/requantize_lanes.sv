@@ -3,7 +3,7 @@
 // A tile is taken in any cycle, but never sooner than O / R cycles after the one before. `tag`
 // comes along and leaves with the tile's result.
 //
-// Latency: O / R + 11 cycles.
+// Latency: O / R + 12 cycles.
 module requantize_lanes #(
     parameter int O = 8,
     parameter int R = 8
@@ -23,7 +23,7 @@ module requantize_lanes #(
 );
   localparam int TURNS = O / R;
   localparam int TURN_BITS = TURNS > 1 ? $clog2(TURNS) : 1;
-  localparam int LATENCY = 10;
+  localparam int LATENCY = 11;
 
   logic [O-1:0][31:0] held_sums;
   logic [O-1:0][63:0] held_entries;

@@ -5,7 +5,7 @@
 // product is cut so that two 18 x 18 bit multipliers do it: the multiplier's top 6 bits go through
 // plain logic.
 //
-// Latency: 10 cycles, one accumulator a cycle. The operands that stages 9 and 10 need (zero_point, low,
+// Latency: 11 cycles, one accumulator a cycle. The operands that stages 10 and 11 need (zero_point, low,
 // high) are the instruction's and do not change while accumulators are under way.
 module requantizer (
     input  logic               clk,
@@ -35,19 +35,20 @@ module requantizer (
     shift_2      <= shift_1;
   end
 
-  // Stage 3: the factors once more, where the multipliers are. Stage 4: partial products. Stage 5: the
-  // product.
-  logic [23:0] magnitude_3, multiplier_3;
-  logic [5:0] shift_3, shift_4, shift_5;
-  logic negative_3, negative_4, negative_5;
-  logic [35:0] low_product;
+  // Stages 3 and 4: the factors once more for each multiplier, where it is. Stages 4 and 5: partial
+  // products. Stage 6: the product.
+  logic [23:0] magnitude_3, multiplier_3, multiplier_4;
+  logic [23:0] magnitude_4;
+  logic [5:0] shift_3, shift_4, shift_5, shift_6;
+  logic negative_3, negative_4, negative_5, negative_6;
+  logic [35:0] low_product, low_product_5;
   logic [23:0] middle_product;
   logic [29:0] high_product, high_sum;
   logic [47:0] product;
   always_comb begin
     high_sum = '0;
     for (int k = 0; k < 6; k++)
-      high_sum = high_sum + (multiplier_3[18+k] ? {6'b0, magnitude_3} << k : 30'b0);
+      high_sum = high_sum + (multiplier_4[18+k] ? {6'b0, magnitude_4} << k : 30'b0);
   end
   always_ff @(posedge clk) begin
     magnitude_3    <= magnitude;
@@ -55,16 +56,21 @@ module requantizer (
     shift_3        <= shift_2;
     negative_3     <= negative_2;
     low_product    <= {18'b0, magnitude_3[17:0]} * {18'b0, multiplier_3[17:0]};
-    middle_product <= {18'b0, magnitude_3[23:18]} * {6'b0, multiplier_3[17:0]};
-    high_product   <= high_sum;
+    magnitude_4    <= magnitude_3;
+    multiplier_4   <= multiplier_3;
     shift_4        <= shift_3;
     negative_4     <= negative_3;
-    product        <= {12'b0, low_product} + {6'b0, middle_product, 18'b0} + {high_product, 18'b0};
+    low_product_5  <= low_product;
+    middle_product <= {18'b0, magnitude_4[23:18]} * {6'b0, multiplier_4[17:0]};
+    high_product   <= high_sum;
     shift_5        <= shift_4;
     negative_5     <= negative_4;
+    product <= {12'b0, low_product_5} + {6'b0, middle_product, 18'b0} + {high_product, 18'b0};
+    shift_6        <= shift_5;
+    negative_6     <= negative_5;
   end
 
-  // Stages 6 to 8: round. Stages 9 and 10: zero point and clamp, which come from afar.
+  // Stages 7 to 9: round. Stages 10 and 11: zero point and clamp, which come from afar.
   logic [8:0] whole;
   logic negative;
   logic signed [7:0] offset, least, most;
@@ -78,8 +84,8 @@ module requantizer (
   ) round (
       .clk,
       .magnitude(product),
-      .negative_in(negative_5),
-      .fraction(shift_5),
+      .negative_in(negative_6),
+      .fraction(shift_6),
       .whole,
       .negative
   );

@@ -23,7 +23,7 @@ module sequencer #(
     output logic                  error,
     output logic [31:0]           cycles,
     output logic [15:0]           index,         // of the newest layer
-    // instruction memory, data one cycle after the address
+    // instruction memory, data two cycles after the address
     output logic [WORD_BITS-1:0]  word_address,
     input  logic [31:0]           word,
     // layers
@@ -46,19 +46,20 @@ module sequencer #(
   npu_setup::setup_t next_setup;
   logic [15:0] program_counter;
   logic [5:0] asked, arrived;       // words, 0 to 32
-  logic fetching, asked_1, fetch;
+  logic fetching, asked_1, asked_2, fetch;
   assign word_address = WORD_BITS'({program_counter, asked[4:0]});
   always_ff @(posedge clk) begin
     asked_1 <= fetching && asked < 6'd32 && !fetch && !reset;
+    asked_2 <= asked_1 && !fetch && !reset;
     if (reset || fetch) begin
       asked   <= '0;
       arrived <= '0;
     end else begin
       if (fetching && asked < 6'd32) asked <= asked + 1'b1;
-      if (asked_1) arrived <= arrived + 1'b1;
+      if (asked_2) arrived <= arrived + 1'b1;
     end
     for (int w = 0; w < 32; w++)
-      if (asked_1 && arrived[4:0] == 5'(w)) next[w*32+:32] <= word;
+      if (asked_2 && arrived[4:0] == 5'(w)) next[w*32+:32] <= word;
   end
 
   // ---- the products of its set-up, as soon as the words they need are here

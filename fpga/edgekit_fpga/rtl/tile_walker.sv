@@ -2,8 +2,8 @@
 // each lies: y, x, tile; or, where `blocked`, block of N tiles, y, x, tile of the block.
 //
 // Handshake: `start` loads the tensor; from the next cycle on `bank` and `granule` are those of the
-// current granule until `step` moves on. `last` marks the final granule. Its shape and its steps have to
-// be there a cycle before the first `step`.
+// current granule until `step` moves on. `last` marks the final granule. The tensor's
+// shape has to be there in the cycle after `start`, and the first `step` comes later than that.
 module tile_walker #(
     parameter int N = 2,
     parameter int B = 4,
@@ -31,14 +31,13 @@ module tile_walker #(
   logic [23:0] row_start, column;
   logic [15:0] row_step;
   logic [11:0] pixel_step;
-  logic tensor_last, tile_last, x_last, y_last, block_last;
+  // `..._last` come from registers that look a step ahead
+  logic tensor_last, block_ends, tile_last, x_last, y_last, start_1;
+  logic [15:0] next_tile;
+  assign tile_last = tensor_last || block_ends;
+  assign next_tile = !tile_last ? tile + 1'b1 : x_last && y_last ? block + 16'(N) : block;
   always_comb begin
-    tensor_last = tile == tiles_end;
-    tile_last   = tensor_last || (blocked && (N == 1 || &tile[NB-1:0]));
-    x_last      = x == x_end;
-    y_last      = y == y_end;
-    block_last  = !blocked || tensor_last;
-    last        = tile_last && x_last && y_last && block_last;
+    last        = tile_last && x_last && y_last && (!blocked || tensor_last);
     granule     = row_start + column + {8'b0, tile};
     first_pixel = x == 0 && y == 0;
   end
@@ -48,6 +47,18 @@ module tile_walker #(
     tiles_end <= tiles - 1'b1;
     row_step   <= row;
     pixel_step <= pixel;
+    start_1    <= start;
+    if (start_1) begin
+      tensor_last <= tiles == 16'd1;
+      block_ends  <= blocked && N == 1;
+      x_last      <= width == 16'd1;
+      y_last      <= height == 16'd1;
+    end else if (step) begin
+      tensor_last <= next_tile == tiles_end;
+      block_ends  <= blocked && &(next_tile[NB-1:0] | ~NB'(N - 1));
+      if (tile_last) x_last <= x_last ? x_end == 0 : x + 1'b1 == x_end;
+      if (tile_last && x_last) y_last <= y_last ? y_end == 0 : y + 1'b1 == y_end;
+    end
     if (start) begin
       x         <= '0;
       y         <= '0;
@@ -57,7 +68,7 @@ module tile_walker #(
       row_start <= base;
       bank      <= BANK_BITS'(rotation);
     end else if (step) begin
-      tile <= tile_last ? block : tile + 1'b1;
+      tile <= next_tile;
       if (tile_last) begin
         x      <= x_last ? '0 : x + 1'b1;
         column <= x_last ? '0 : column + {12'b0, pixel_step};
@@ -71,7 +82,6 @@ module tile_walker #(
         row_start <= base;
         bank      <= BANK_BITS'(rotation);
         block     <= block + 16'(N);
-        tile      <= block + 16'(N);
       end
     end
   end

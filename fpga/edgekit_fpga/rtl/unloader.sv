@@ -2,7 +2,7 @@
 //
 // Handshake: `read` (one cycle) begins at `read_address` (bank in bits 24-31, granule below) and
 // takes `read_count` granules; `reading` until the last word has gone, which `out_last` marks.
-// out_valid/out_ready as in AXI4-Stream. A granule takes O / 4 + 5 cycles.
+// out_valid/out_ready as in AXI4-Stream. A granule takes O / 4 + 6 cycles.
 module unloader #(
     parameter int O = 8
 ) (
@@ -14,7 +14,7 @@ module unloader #(
     output logic           reading,
     output logic           host_read,
     output logic [   31:0] host_address,
-    input  logic [O*8-1:0] host_data,      // 3 cycles after the address
+    input  logic [O*8-1:0] host_data,      // 4 cycles after the address
     output logic           out_valid,
     input  logic           out_ready,
     output logic [   31:0] out_data,
@@ -39,7 +39,7 @@ module unloader #(
       waited       <= '0;
     end else if (!out_valid) begin
       waited <= waited + 1'b1;
-      if (waited == 3'd4) begin
+      if (waited == 3'd5) begin
         held      <= (PIECES * 32)'(host_data);
         out_valid <= 1'b1;
         piece     <= '0;

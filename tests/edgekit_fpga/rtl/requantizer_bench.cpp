@@ -5,7 +5,7 @@
 #include <vector>
 #include "Vdut.h"
 
-constexpr int LATENCY = 10;
+constexpr int LATENCY = 11;
 
 int main() {
   Vdut dut;
