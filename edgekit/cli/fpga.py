@@ -16,7 +16,7 @@ from edgekit.cli.fpga_files import (
     write_outputs,
     write_text,
 )
-from edgekit.cli.fpga_measure import bench, profile, prove_
+from edgekit.cli.fpga_measure import bench, profile, prove_, say_streamed, stream_pace, streamed
 from edgekit.cli.fpga_packages import pull, push, verify
 from edgekit.cli.fpga_serve import serve
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
@@ -109,6 +109,7 @@ def compile_(
                 "stages": manifest["stages"],
                 "proved": manifest["proof"],
             }
+            | streamed(package)
         )
         return
     if folder:
@@ -122,6 +123,7 @@ def compile_(
         f"{array.reduction_lanes}x{array.output_lanes}), {micros:,.0f} us at "
         f"{package.board.clock_mhz} MHz"
     )
+    say_streamed(package)
     say(
         f"proved equal to float32: {proof['channels']:,} channels at {proof['thresholds']:,} "
         f"thresholds, {proof['pairs']:,} pairs of adds, {proof['tables']} tables"
@@ -209,6 +211,8 @@ def run_(
             f"{max(cycles):,} cycles measured for each, "
             f"{100 * macs / (array.macs * max(cycles)):.1f}% of the array's multipliers"
         )
+        if pace := stream_pace(loaded, backend):
+            say(f"weights streamed in {pace}")
     if output is not None:
         say(f"wrote {', '.join(outputs)} to {output}")
         return

@@ -6,6 +6,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
+from benchmarks.tiny_nets import int8_net
 from edgekit.cli.app import run
 from edgekit.cli.fpga import fpga
 from edgekit_fpga import compile_model
@@ -102,6 +103,32 @@ def test_profile_adds_up(files, capsys):
     lifetimes = manifest["npu"]["lifetimes"]
     spans = {use["tensor"]: [use["written_by"], use["read_by"]] for use in data["memory"]}
     assert spans == {name: list(span) for name, span in lifetimes.items()}
+
+
+def test_compile_profile_and_bench_say_what_streamed_weights_cost(files, capsys):
+    (files / "large.onnx").write_bytes(int8_net("autoencoder"))
+    given = [files / "large.onnx", "--board", "ecp5-25f", "-o", files / "large.npu"]
+    _, compiled = said(capsys, "compile", *given)
+    _, profiled = said(capsys, "profile", files / "large.npu")
+    assert profiled["streaming"] == compiled["streaming"]
+    assert profiled["cycles"] == compiled["cycles_estimated"]
+    cost = compiled["streaming"]
+    assert cost["bytes_in"] > 200_000
+    # ten bits of 40 cycles a byte, frames apart
+    assert cost["bytes_in"] * 400 < cost["waiting"] <= cost["link"] < compiled["cycles_estimated"]
+    assert run(["fpga", "profile", str(files / "large.npu")]) == 0
+    assert f"streams {cost['bytes_in']:,} bytes in over 2,000,000 baud" in capsys.readouterr().err
+    assert run(["fpga", "bench", str(files / "large.npu"), "--count", "1"]) == 0
+    assert "estimated from the schedule, weights streaming in over its link" in (
+        capsys.readouterr().err
+    )
+
+
+def test_compile_says_nothing_of_streams_where_all_weights_are_resident(files, capsys):
+    given = ["compile", files / "net.onnx", "-o", files / "again.npu"]
+    assert said(capsys, *given)[1]["streaming"] is None
+    assert run(["fpga", *map(str, given)]) == 0
+    assert "stream" not in capsys.readouterr().err
 
 
 def test_the_profile_as_a_page_needs_nothing_else(files, capsys):
