@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekit.cli.artefacts import delete_package, list_packages, tag_package
+from edgekit.cli.ending import ended_by_signals
 from edgekit.cli.fpga_backend import backend_options, package_file
 from edgekit.cli.fpga_files import (
     PACKAGE,
@@ -309,6 +310,7 @@ def synth(
 
     planned = plan(load_board(board), top, place=not no_place, seed=seed)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
         folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synth-")))
         observe = stack.enter_context(phases(f"{planned.top} for {board}"))
         took = carry_out(planned, folder, observe)
