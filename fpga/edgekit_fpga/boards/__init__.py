@@ -101,6 +101,8 @@ class Part:
     """The chip a board carries, as place and route names it, and what is on it.
 
     Attributes:
+        top: the module with its clock and pins, of `synthesis/tops`; boards that differ in the chip
+            alone share one.
         device: nextpnr's option for the die: `85k`, `up5k`.
         package: its case, by nextpnr's name.
         speed: its speed grade; empty where the family has none.
@@ -109,6 +111,7 @@ class Part:
         resources: kind of cell, by nextpnr's name -> how many the part has.
     """
 
+    top: str
     device: str
     package: str
     speed: str

@@ -98,7 +98,7 @@ def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> B
     flow, whole = FLOWS[board.family], not top
     sources = rtl.sources()
     if whole:
-        sources[f"{WHOLE}.sv"] = _board_top(board.name)
+        sources[f"{WHOLE}.sv"] = _board_top(part)
     elif f"{top}.sv" not in sources or f"{top}.sv" in rtl.PACKAGES:
         raise SynthesisError(f"no module of the RTL is called {top!r}")
     files = {**sources, SCRIPT: _script(sources, top or WHOLE, board, flow)}
@@ -124,14 +124,9 @@ def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> B
     )
 
 
-def _board_top(name: str) -> str:
+def _board_top(part: Part) -> str:
     """The board's own module: its clock, its pins, and the NPU behind its link."""
-    file = resources.files(__package__) / "tops" / f"{name}.sv"
-    if not file.is_file():
-        raise SynthesisError(
-            f"nobody has described the clock and the pins of {name} yet",
-            "look at one module with --top MODULE",
-        )
+    file = resources.files(__package__) / "tops" / f"{part.top}.sv"
     return file.read_text(encoding="utf-8")
 
 
