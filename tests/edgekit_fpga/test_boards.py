@@ -50,7 +50,10 @@ def test_each_boards_uart_is_as_fast_as_its_clock_can_make_it():
         ({"kind": "serial", "baud": 2e6}, "baud of kind serial is 2000000.0"),
         ({"kind": "serial", "baud": 30_000_000}, "80 MHz make no 30000000 baud"),
         ({"kind": "serial", "baud": 200_000_000}, "80 MHz make no 200000000 baud"),
-        ({"kind": "serial", "bytes_per_cycle": 4}, "board description: .*bytes_per_cycle"),
+        (
+            {"kind": "serial", "bytes_per_cycle": 4},
+            "a board's description is wrong: .*bytes_per_cycle",
+        ),
     ],
 )
 def test_a_link_that_cannot_be_is_refused(link, message):

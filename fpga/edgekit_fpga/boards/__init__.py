@@ -164,7 +164,10 @@ def board_from_dict(data: Mapping[str, Any]) -> Board:
             | {"link": Link(**data["link"])}
         )
     except (TypeError, KeyError) as error:
-        raise BoardError(f"board description: {error}") from error
+        raise BoardError(
+            f"a board's description is wrong: {error}",
+            "if it is in a package of an earlier release, compile the model again",
+        ) from error
 
 
 def board_names() -> tuple[str, ...]:
