@@ -47,7 +47,7 @@ def multiplied() -> bool:
     """Whether a random product has constants."""
     one, two, _ = operands((1, 1), equal=False)
     scale = float(one.scale * two.scale) * RANDOM.uniform(30, 150)
-    return multiplies.constants(one, two, quantization(scale, unsigned=one.unsigned)) is not None
+    return multiplies.parts(one, two, quantization(scale, unsigned=one.unsigned)) is not None
 
 
 def averaged(taps: int, equal: bool) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekit.cli.artefacts import delete_package, list_packages, tag_package
+from edgekit.cli.ending import ended_by_signals
 from edgekit.cli.fpga_backend import backend_options, package_file
 from edgekit.cli.fpga_files import (
     PACKAGE,
@@ -16,7 +17,7 @@ from edgekit.cli.fpga_files import (
     write_outputs,
     write_text,
 )
-from edgekit.cli.fpga_measure import bench, profile, prove_
+from edgekit.cli.fpga_measure import bench, profile, prove_, say_streamed, stream_pace, streamed
 from edgekit.cli.fpga_packages import pull, push, verify
 from edgekit.cli.fpga_serve import serve
 from edgekit.cli.output import json_option, phases, print_json, print_table, say
@@ -109,6 +110,7 @@ def compile_(
                 "stages": manifest["stages"],
                 "proved": manifest["proof"],
             }
+            | streamed(package)
         )
         return
     if folder:
@@ -122,6 +124,7 @@ def compile_(
         f"{array.reduction_lanes}x{array.output_lanes}), {micros:,.0f} us at "
         f"{package.board.clock_mhz} MHz"
     )
+    say_streamed(package)
     say(
         f"proved equal to float32: {proof['channels']:,} channels at {proof['thresholds']:,} "
         f"thresholds, {proof['pairs']:,} pairs of adds, {proof['tables']} tables"
@@ -209,6 +212,8 @@ def run_(
             f"{max(cycles):,} cycles measured for each, "
             f"{100 * macs / (array.macs * max(cycles)):.1f}% of the array's multipliers"
         )
+        if pace := stream_pace(loaded, backend):
+            say(f"weights streamed in {pace}")
     if output is not None:
         say(f"wrote {', '.join(outputs)} to {output}")
         return
@@ -305,6 +310,7 @@ def synth(
 
     planned = plan(load_board(board), top, place=not no_place, seed=seed)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
         folder = output or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synth-")))
         observe = stack.enter_context(phases(f"{planned.top} for {board}"))
         took = carry_out(planned, folder, observe)

@@ -2,11 +2,47 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.cli.fpga_files import PACKAGE, random_inputs, read_inputs, read_model, write_text
 from edgekit.cli.output import json_option, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from edgekit_fpga import Package
+
+
+def streamed(package: "Package") -> dict[str, Any]:
+    """What the weights cost that PACKAGE streams in, for `--json`; `say_streamed` says it."""
+    from edgekit_fpga.profiling import streaming
+
+    cost = streaming(package)
+    return {"streaming": None if cost is None else vars(cost)}
+
+
+def say_streamed(package: "Package") -> None:
+    """Say what the weights cost that a package streams in; nothing where all are resident."""
+    from edgekit_fpga.profiling import streaming
+
+    cost, board = streaming(package), package.board
+    if cost is None:
+        return
+    link = f"{board.link.baud:,} baud" if board.link.baud else f"its {board.link.kind} link"
+    say(
+        f"weight memory is too small: each run streams {cost.bytes_in:,} bytes in over {link}, "
+        f"{cost.link:,} cycles, of which its layers wait for {cost.waiting:,}; before each run "
+        f"{cost.again:,} bytes are loaded again"
+    )
+
+
+def stream_pace(package: "Package", backend: str) -> str | None:
+    """How fast weights stream in where a backend counts or estimates cycles; None without any."""
+    from edgekit_fpga.profiling import streaming
+
+    if streaming(package) is None:
+        return None
+    return "at 4 bytes a cycle, as the simulation does" if backend == "rtl" else "over its link"
 
 
 @click.command("prove")
@@ -125,6 +161,7 @@ def bench(package: Path, count: int, rtl: bool, as_json: bool) -> None:
         made = driver.run(loaded, inputs)
         seconds = time.perf_counter() - begin
     cycles = max(made.cycles, default=cycles)
+    pace = stream_pace(loaded, driver.backend)
     data = {
         "backend": driver.backend,
         "board": loaded.board.name,
@@ -135,11 +172,14 @@ def bench(package: Path, count: int, rtl: bool, as_json: bool) -> None:
         "microseconds": cycles / loaded.board.clock_mhz,
         "inferences": count,
         "seconds": seconds,
+        "streaming": pace,
     }
     if as_json:
         print_json(data)
         return
     source = "measured in RTL simulation" if rtl else "estimated from the schedule"
+    if pace:
+        source += f", weights streaming in {pace}"
     say(f"{macs:,} MACs on {data['array']} in {cycles:,} cycles {source}")
     say(
         f"{100 * data['utilization']:.1f}% of the multipliers, {data['microseconds']:,.0f} us at "
@@ -176,7 +216,7 @@ def profile(package: Path, picture: Path | None, page: Path | None, as_json: boo
         write_text(picture, svg(loaded))
     if page is not None:
         write_text(page, html(loaded))
-    total = sum(layer.cycles for layer in layers)
+    total = loaded.manifest["cycles"]["total"]
     macs = sum(layer.macs for layer in layers)
     busy = macs / (loaded.board.array.macs * total)
     if as_json:
@@ -188,8 +228,10 @@ def profile(package: Path, picture: Path | None, page: Path | None, as_json: boo
                 "macs": macs,
                 "utilization": busy,
             }
+            | streamed(loaded)
         )
         return
     print_table("Layers", LAYER_COLUMNS, [layer.row for layer in layers])
     print_table("Activation memory", MEMORY_COLUMNS, [use.row for use in memory])
     say(f"{total:,} cycles estimated, {100 * busy:.1f}% of the array's multipliers")
+    say_streamed(loaded)

@@ -72,8 +72,16 @@ def _problems(step: isa.Instruction, program: Program, board: Board, loaded: int
         tiles = len(program.requant) // board.array.output_lanes
         if step.requant + step.out_granules > tiles:
             yield "it reads beyond requant memory"
+        if step.low > step.high:
+            yield f"it clamps to {step.low} and {step.high}"
     if isinstance(step, isa.Multiply) and (step.add or step.table):
         yield "MUL takes neither table nor add"
+    if isinstance(step, isa.Multiply) and (step.pad_top or step.pad_left):
+        yield "MUL has nothing around its planes"
+    for flag, name in ((step.add, "add"), (step.pool, "pool")):
+        low, high = getattr(step, f"{name}_low"), getattr(step, f"{name}_high")
+        if flag and low > high:
+            yield f"its {name} clamps to {low} and {high}"
     for wanted, base in ((step.table, step.table_base), (step.add, step.add_table)):
         if wanted and base + isa.TABLE_ENTRIES > len(program.tables):
             yield "it reads beyond table memory"

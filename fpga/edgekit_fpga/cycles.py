@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgekit_fpga import isa
-from edgekit_fpga.boards import COMPACT, Array, Board
+from edgekit_fpga.boards import AXI, COMPACT, Array, Board
 
 # how often the compact core takes a result with a residual add, and one of MUL
 ADD_CYCLES, MULTIPLY_CYCLES = 60, 26
@@ -12,6 +13,25 @@ ADD_CYCLES, MULTIPLY_CYCLES = 60, 26
 REQUANTIZER_LATENCY = 20
 # fetching and decoding the next instruction: a layer never takes less
 FETCH_CYCLES = 37
+# bytes a cycle of the AXI stream, and of Verilator's host
+STREAM_BYTES = 4
+# bits of a byte on a serial line, start and stop included
+BYTE_BITS = 10
+# bytes of weights in a frame of a running NPU, and what request and reply add (docs/npu-link.md)
+FRAME_BYTES, FRAME_EXTRA = 64, 7
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cycles of one instruction: its own, and those it waits for streamed weights before it."""
+
+    work: int
+    waiting: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.work + self.waiting
 
 
 def ceil_div(value: int, by: int) -> int:
@@ -22,7 +42,8 @@ def ceil_div(value: int, by: int) -> int:
 def cycles(instruction: isa.Instruction, array: Array) -> int:
     """Cycles of one instruction, its latency included."""
     if isinstance(instruction, isa.Load):
-        return 1
+        # it ends at once; behind a layer it was fetched meanwhile, the next instruction is not
+        return FETCH_CYCLES
     if isinstance(instruction, isa.End):
         return 0
     assert isinstance(instruction, isa.Layer)
@@ -34,23 +55,42 @@ def cycles(instruction: isa.Instruction, array: Array) -> int:
     return max(work + array.latency, FETCH_CYCLES)
 
 
-def program_cycles(program: Sequence[isa.Instruction], board: Board) -> list[int]:
-    """Cycles of each instruction of a program, waiting for streamed weights included.
+def link_cycles(count: int, board: Board) -> int:
+    """Cycles that a board's link takes to bring `count` bytes of weights to a running NPU.
 
-    LOADs take the link one after the other, each from when its turn in the program comes.
+    A word a cycle over AXI. On a serial line the time its bits take: of the frames and their
+    replies (module `npu_serial`), or of the words alone (the compact core). What the host and its
+    USB converter take to answer is not counted.
+    """
+    if board.link.kind == AXI:
+        return ceil_div(count, STREAM_BYTES)
+    sent = count
+    if board.array.core != COMPACT:
+        sent = ceil_div(count * (FRAME_BYTES + FRAME_EXTRA), FRAME_BYTES)
+    return sent * BYTE_BITS * board.clocks_per_bit
+
+
+def program_costs(program: Sequence[isa.Instruction], board: Board) -> list[Cost]:
+    """What each instruction of a program costs.
+
+    A LOAD waits until the one before it has landed, and the instructions behind it with it.
     """
     made = []
     now = landed = 0
     for instruction in program:
-        spent = cycles(instruction, board.array)
+        waits = not isinstance(instruction, isa.Layer) or instruction.wait
+        cost = Cost(cycles(instruction, board.array), max(landed - now, 0) if waits else 0)
         if isinstance(instruction, isa.Load):
             bytes_in = instruction.count * board.array.word_bytes
-            landed = max(now, landed) + ceil_div(bytes_in, board.link.bytes_per_cycle)
-        elif isinstance(instruction, isa.Layer) and instruction.wait:
-            spent += max(landed - now, 0)
-        now += spent
-        made.append(spent)
+            landed = max(now, landed) + link_cycles(bytes_in, board)
+        now += cost.total
+        made.append(cost)
     return made
+
+
+def program_cycles(program: Sequence[isa.Instruction], board: Board) -> list[int]:
+    """Cycles of each instruction of a program, waiting for streamed weights included."""
+    return [cost.total for cost in program_costs(program, board)]
 
 
 def _work(layer: isa.Layer, array: Array) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgekit_fpga import isa
-from edgekit_fpga.cycles import program_cycles
+from edgekit_fpga.cycles import link_cycles, program_costs
 from edgekit_fpga.package import Package
 
 
@@ -11,8 +11,9 @@ from edgekit_fpga.package import Package
 class LayerProfile:
     """One instruction: what it computes, its cycles, how busy the array is, what it holds.
 
-    `macs` counts useful products, without the padding of lanes; `activation_bytes` is what input,
-    output and residual operand take in activation memory.
+    `macs` counts useful products, without the padding of lanes; `waiting` is how many of `cycles`
+    go by before it begins because weights stream in, LOADs before it included; `activation_bytes`
+    is what input, output and residual operand take in activation memory.
     """
 
     node: str
@@ -20,6 +21,7 @@ class LayerProfile:
     shape: str
     macs: int
     cycles: int
+    waiting: int
     utilization: float
     weight_bytes: int
     activation_bytes: int
@@ -33,13 +35,45 @@ class LayerProfile:
             self.shape,
             self.macs,
             self.cycles,
+            self.waiting,
             f"{100 * self.utilization:.0f}%",
             self.weight_bytes,
             self.activation_bytes,
         )
 
 
-LAYER_COLUMNS = ("Node", "Does", "Output", "MACs", "Cycles", "Use", "Weights B", "Live B")
+@dataclass(frozen=True)
+class Streaming:
+    """What it costs that weight memory is too small for all of a program's weights.
+
+    Attributes:
+        bytes_in: bytes of weights that its LOADs bring in each run.
+        again: bytes that the host loads again before each run, because LOADs have replaced them.
+        link: cycles that `bytes_in` are on the link, beside the layers' work where they can be.
+        waiting: cycles that layers wait for them, as their profiles say.
+    """
+
+    bytes_in: int
+    again: int
+    link: int
+    waiting: int
+
+
+def streaming(package: Package) -> Streaming | None:
+    """What a package streams in over the link of its board; None where all weights are resident."""
+    program, board = package.program, package.board
+    words = sum(step.count for step in program.instructions if isinstance(step, isa.Load))
+    if not words:
+        return None
+    bytes_in = words * board.array.word_bytes
+    waiting = sum(layer.waiting for layer in profile(package))
+    again = program.resident * board.array.word_bytes
+    return Streaming(bytes_in, again, link_cycles(bytes_in, board), waiting)
+
+
+LAYER_COLUMNS = (
+    *("Node", "Does", "Output", "MACs", "Cycles", "Waiting", "Use", "Weights B", "Live B"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,15 +123,17 @@ def profile(package: Package) -> list[LayerProfile]:
     """The profile of every instruction that computes."""
     program, array, lanes = package.program, package.board.array, package.board.array.output_lanes
     tensors = package.manifest["tensors"]
-    spent = program_cycles(program.instructions, package.board)
-    layers = [
-        (step, cost)
-        for step, cost in zip(program.instructions, spent, strict=True)
-        if isinstance(step, isa.Layer)
-    ]
+    spent = program_costs(program.instructions, package.board)
+    layers: list[tuple[isa.Layer, int, int]] = []
+    loading = 0
+    for step, cost in zip(program.instructions, spent, strict=True):
+        if isinstance(step, isa.Layer):
+            waiting = loading + cost.waiting
+            layers.append((step, waiting + cost.work, waiting))
+        loading = 0 if isinstance(step, isa.Layer) else loading + cost.total
     made = []
     # a layer in parts has its names on the last; the parts before make whole granules
-    for (layer, cost), trace in zip(layers, program.traces, strict=True):
+    for (layer, total, waiting), trace in zip(layers, program.traces, strict=True):
         own = trace.own or trace.table or trace.add or trace.pool
         channels = layer.out_granules * lanes
         if own:
@@ -114,8 +150,9 @@ def profile(package: Package) -> list[LayerProfile]:
                 " ".join([layer.NAME, *(flag for flag in _FLAGS if getattr(layer, flag))]),
                 f"{channels}x{height}x{width}",
                 trace.macs,
-                cost,
-                trace.macs / (array.macs * cost),
+                total,
+                waiting,
+                trace.macs / (array.macs * total),
                 words * array.word_bytes,
                 held * lanes,
             )

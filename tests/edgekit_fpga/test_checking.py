@@ -10,6 +10,7 @@ from edgekit_fpga.checking import check_program
 from edgekit_fpga.errors import FpgaError, IsaError
 from edgekit_fpga.package import digests, package_from_bytes
 from tests.edgekit_fpga.graphs import small_net
+from tests.edgekit_fpga.rtl.random_layers import Generator
 
 PACKAGE = compile_model(small_net(0))
 IMAGES = {"x": np.zeros((1, 1, 8, 8), np.float32)}
@@ -45,12 +46,25 @@ def test_a_compiled_program_passes():
         (3, {"kernel_height": 40}, "a window of 80 taps, ecp5-85f has 16"),
         (3, {"pool": 1}, "only sums are pooled"),
         (4, {"out_height": 60000}, "larger than activation memory"),
+        (1, {"low": 5, "high": 4}, "it clamps to 5 and 4"),
+        (2, {"add_low": 5, "add_high": 4}, "its add clamps to 5 and 4"),
+        (4, {"pool_low": 5, "pool_high": 4}, "its pool clamps to 5 and 4"),
     ],
 )
 def test_a_program_that_leaves_its_memories_is_refused(index, fields, message):
     package = with_instruction(index, **fields)
     with pytest.raises(FpgaError, match=rf"instruction {index} .*{message}"):
         package_from_bytes(package.to_bytes())
+
+
+@pytest.mark.parametrize("side", ["pad_top", "pad_left"])
+def test_a_product_with_padding_is_refused_because_cores_would_read_beside_it(side):
+    program = Generator(PACKAGE.board, 3).program(["MUL"])
+    check_program(program, PACKAGE.board)
+    step = dataclasses.replace(program.instructions[0], **{side: 1})
+    program = dataclasses.replace(program, instructions=(step, *program.instructions[1:]))
+    with pytest.raises(IsaError, match=r"instruction 0 \(MUL\): MUL has nothing around its planes"):
+        check_program(program, PACKAGE.board)
 
 
 LAYERS = [

@@ -4,8 +4,11 @@ import sys
 import xml.etree.ElementTree
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
+from benchmarks.tiny_nets import int8_net
 from edgekit.cli.app import run
 from edgekit.cli.fpga import fpga
 from edgekit_fpga import compile_model
@@ -104,6 +107,32 @@ def test_profile_adds_up(files, capsys):
     assert spans == {name: list(span) for name, span in lifetimes.items()}
 
 
+def test_compile_profile_and_bench_say_what_streamed_weights_cost(files, capsys):
+    (files / "large.onnx").write_bytes(int8_net("autoencoder"))
+    given = [files / "large.onnx", "--board", "ecp5-25f", "-o", files / "large.npu"]
+    _, compiled = said(capsys, "compile", *given)
+    _, profiled = said(capsys, "profile", files / "large.npu")
+    assert profiled["streaming"] == compiled["streaming"]
+    assert profiled["cycles"] == compiled["cycles_estimated"]
+    cost = compiled["streaming"]
+    assert cost["bytes_in"] > 200_000
+    # ten bits of 40 cycles a byte, frames apart
+    assert cost["bytes_in"] * 400 < cost["waiting"] <= cost["link"] < compiled["cycles_estimated"]
+    assert run(["fpga", "profile", str(files / "large.npu")]) == 0
+    assert f"streams {cost['bytes_in']:,} bytes in over 2,000,000 baud" in capsys.readouterr().err
+    assert run(["fpga", "bench", str(files / "large.npu"), "--count", "1"]) == 0
+    assert "estimated from the schedule, weights streaming in over its link" in (
+        capsys.readouterr().err
+    )
+
+
+def test_compile_says_nothing_of_streams_where_all_weights_are_resident(files, capsys):
+    given = ["compile", files / "net.onnx", "-o", files / "again.npu"]
+    assert said(capsys, *given)[1]["streaming"] is None
+    assert run(["fpga", *map(str, given)]) == 0
+    assert "stream" not in capsys.readouterr().err
+
+
 def test_the_profile_as_a_page_needs_nothing_else(files, capsys):
     page = files / "net.html"
     _, data = said(capsys, "profile", files / "net.npu", "--html", page)
@@ -159,6 +188,56 @@ def test_a_mistake_is_one_line(files, capsys, arguments, message):
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert message in told[0]
+
+
+@pytest.fixture(scope="module")
+def hostile(files):
+    """Files that are not what they should be."""
+    package = (files / "net.npu").read_bytes()
+    (files / "cut.npu").write_bytes(package[: len(package) // 2])
+    place = len(package) // 2
+    changed = package[:place] + bytes([package[place] ^ 1]) + package[place + 1 :]
+    (files / "changed.npu").write_bytes(changed)
+    with (files / "huge.npu").open("wb") as huge:
+        huge.truncate(1 << 32)
+    np.savez(files / "shape.npz", x=np.zeros((1, 1, 9, 8), np.float32))
+    np.savez(files / "nan.npz", x=np.full((1, 1, 8, 8), np.nan, np.float32))
+    model = onnx.load_model_from_string(small_net(0))
+    scale = next(one for one in model.graph.initializer if one.name.endswith("scale"))
+    scale.CopyFrom(numpy_helper.from_array(np.array(np.nan, np.float32), scale.name))
+    (files / "scale.onnx").write_bytes(model.SerializeToString())
+    model = onnx.load_model_from_string(small_net(0))
+    conv = next(node for node in model.graph.node if node.op_type == "QLinearConv")
+    conv.input[0] = model.graph.node[-1].input[0]
+    (files / "cycle.onnx").write_bytes(model.SerializeToString())
+    return files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "{}/cut.npu", "--input", "{}/in.npz"], "truncated or damaged"),
+        (["run", "{}/changed.npu", "--input", "{}/in.npz"], "truncated or damaged"),
+        (["run", "{}/huge.npu", "--input", "{}/in.npz"], "huge.npu is larger than 256 MB"),
+        (["bench", "{}/huge.npu"], "huge.npu is larger than 256 MB"),
+        (["disasm", "{}/changed.npu"], "truncated or damaged"),
+        (["prove", "{}/cut.npu", "{}/net.onnx"], "truncated or damaged"),
+        (["run", "{}/net.npu", "--input", "{}/shape.npz"], "x has the shape (1, 1, 9, 8); give"),
+        (["run", "{}/net.npu", "--input", "{}/nan.npz"], "x holds values that are not finite"),
+        (["compile", "{}/scale.onnx", "-o", "{}/x.npu"], "scale nan is not a positive number"),
+        (
+            ["compile", "{}/cycle.onnx", "-o", "{}/x.npu"],
+            "before it is made: the graph has a cycle",
+        ),
+    ],
+)
+def test_hostile_files_are_answered_in_one_line(hostile, capsys, arguments, message):
+    assert run(["fpga", *(part.format(hostile) for part in arguments)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    (line,) = told.err.splitlines()
+    assert message in line
+    assert not (hostile / "x.npu").exists()
 
 
 def test_a_package_runs_with_numpy_alone(files):

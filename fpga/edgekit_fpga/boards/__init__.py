@@ -11,6 +11,10 @@ from edgekit_fpga.errors import BoardError
 # the cores there are, by the names of their modules in RTL
 COMPACT = "npu_compact"
 CORES = ("npu", COMPACT)
+# links, by what stands between host and core: `rtl/npu_axi.sv`, or a UART in front of it
+AXI, SERIAL = "axi", "serial"
+# how far a UART may be off before a byte's last bit is read beside its middle, both ends together
+BAUD_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,21 @@ class Memory:
 
 @dataclass(frozen=True)
 class Link:
-    """How the board talks to its host, and how fast weights stream in."""
+    """How the board talks to its host; `edgekit_fpga.cycles.link_cycles` is how fast.
+
+    Attributes:
+        kind: `axi`, streams of 32 bits; `serial`, a UART.
+        baud: bits a second of the UART; 0 where there is none.
+    """
 
     kind: str
-    bytes_per_cycle: int
+    baud: int = 0
 
     def __post_init__(self) -> None:
-        if type(self.bytes_per_cycle) is not int or self.bytes_per_cycle < 1:
-            raise BoardError(f"bytes_per_cycle is {self.bytes_per_cycle!r}")
+        if self.kind not in (AXI, SERIAL):
+            raise BoardError(f"link: kind is {self.kind!r}, not {AXI} or {SERIAL}")
+        if type(self.baud) is not int or (self.baud > 0) != (self.kind == SERIAL):
+            raise BoardError(f"link: baud of kind {self.kind} is {self.baud!r}")
 
 
 @dataclass(frozen=True)
@@ -90,20 +101,21 @@ class Part:
     """The chip a board carries, as place and route names it, and what is on it.
 
     Attributes:
+        top: the module with its clock and pins, of `synthesis/tops`; boards that differ in the chip
+            alone share one.
         device: nextpnr's option for the die: `85k`, `up5k`.
         package: its case, by nextpnr's name.
         speed: its speed grade; empty where the family has none.
         oscillator_mhz: the clock that comes in from outside.
-        baud: bits a second on the serial line to the host.
         pins: port of the board's top module -> site. The clock's has a name with `clk` in it.
         resources: kind of cell, by nextpnr's name -> how many the part has.
     """
 
+    top: str
     device: str
     package: str
     speed: str
     oscillator_mhz: int
-    baud: int
     pins: Mapping[str, str]
     resources: Mapping[str, int]
 
@@ -125,6 +137,15 @@ class Board:
             raise BoardError("name, about and family of a board are text")
         if type(self.clock_mhz) is not int or self.clock_mhz < 1:
             raise BoardError(f"clock_mhz is {self.clock_mhz!r}")
+        if self.link.kind == SERIAL:
+            wanted = self.clock_mhz * 1e6 / self.link.baud
+            if abs(self.clocks_per_bit - wanted) > BAUD_TOLERANCE * wanted:
+                raise BoardError(f"{self.clock_mhz} MHz make no {self.link.baud} baud")
+
+    @property
+    def clocks_per_bit(self) -> int:
+        """Cycles of a bit on the serial line."""
+        return round(self.clock_mhz * 1e6 / self.link.baud)
 
     def as_dict(self) -> dict[str, Any]:
         """The board as plain data, the inverse of `board_from_dict`."""
@@ -143,7 +164,10 @@ def board_from_dict(data: Mapping[str, Any]) -> Board:
             | {"link": Link(**data["link"])}
         )
     except (TypeError, KeyError) as error:
-        raise BoardError(f"board description: {error}") from error
+        raise BoardError(
+            f"a board's description is wrong: {error}",
+            "if it is in a package of an earlier release, compile the model again",
+        ) from error
 
 
 def board_names() -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from edgekit_fpga.compiler.importer import Imported, import_model
 from edgekit_fpga.compiler.proof import Proof, prove
 from edgekit_fpga.compiler.views import lay_out
 from edgekit_fpga.cycles import program_cycles
-from edgekit_fpga.errors import GraphError
+from edgekit_fpga.errors import BoardError, GraphError
+from edgekit_fpga.manifest import MOST_CYCLES
 from edgekit_fpga.package import FORMAT, Package, digests
 from edgekit_fpga.program import Program
 
@@ -91,6 +92,11 @@ def _compile(
     manifest = _manifest(model, imported, graph, program, proof)
     manifest["board"] = target.as_dict()
     estimate = program_cycles(program.instructions, target)
+    if sum(estimate) > MOST_CYCLES:
+        raise BoardError(
+            f"a run would take {sum(estimate):,} cycles, most of them for weights to stream in",
+            "use a board with more weight memory",
+        )
     manifest["cycles"] = {"total": sum(estimate), "instructions": estimate}
     return Package(manifest, target, program, imported.before, imported.after)
 

@@ -8,6 +8,10 @@ The zero point joins before the rounding, so a tie falls to the even *sum*, and 
 more coarsely than products. The requantizer adds it afterwards. Two things are free to choose: a
 mantissa next to m's, and how much of the zero point goes in front of the rounding, as a bias that
 is nearly a whole number of results: an odd one turns every tie to the other side.
+
+One product in two hundred has a tie below zero and one above that want different constants. Such a
+product is taken twice, the results up to the zero point and those from it on, each with constants
+of its own, and the two are added.
 """
 
 from collections.abc import Iterator
@@ -38,32 +42,53 @@ def expected(products: Int64, multiplier: np.float32, result: Quantization) -> I
 
 @dataclass(frozen=True)
 class Product:
-    """A requantization of products: M * 2^-shift * (product + bias), then the zero point."""
+    """A requantization of products: M * 2^-shift * (product + bias), the zero point, the bounds."""
 
     bias: int
     mantissa: int
     shift: int
     zero_point: int
+    low: int = -128
+    high: int = 127
 
 
-def constants(first: Quantization, second: Quantization, result: Quantization) -> Product | None:
-    """What reproduces the formula on every pair, or None."""
+def parts(
+    first: Quantization, second: Quantization, result: Quantization
+) -> tuple[Product, ...] | None:
+    """One requantization that reproduces the formula on every pair, or two: up to the zero point,
+    and from it on. None where there are neither."""
+    if whole := constants(first, second, result):
+        return (whole,)
+    below = constants(first, second, result, high=result.zero_point)
+    above = constants(first, second, result, low=result.zero_point)
+    return (below, above) if below and above else None
+
+
+def constants(
+    first: Quantization,
+    second: Quantization,
+    result: Quantization,
+    low: int = -128,
+    high: int = 127,
+) -> Product | None:
+    """What reproduces the formula, clamped to stored results from `low` to `high`, on every pair;
+    None where nothing does."""
     multiplier = formula_multiplier(first, second, result)
     exact = Multiplier.of(float(multiplier))
     if exact.mantissa == 0:
         return None
     products = np.unique(_products(first, second))
-    goal = expected(products, multiplier, result)
+    goal = expected(products, multiplier, result).clip(low, high)
     # only products near a tie can go wrong; they alone choose among the constants
     distance = np.abs(np.abs(products * float(multiplier)) % 1 - 0.5)
     near = distance < NEAR_A_TIE
-    mantissas = exact.mantissa + _STEPS
+    mantissas, shift = exact.mantissa + _STEPS, np.int64(exact.shift)
     mantissas = mantissas[(mantissas > 0) & (mantissas < 1 << 24)]
     for zero_point, bias in _biases(float(multiplier), result.zero_point):
-        made = _carried_out(bias, mantissas[:, None], exact.shift, zero_point, products[near])
+        made = requantize(products[near] + bias, mantissas[:, None], shift, zero_point, low, high)
         for mantissa in mantissas[(made == goal[near]).all(axis=1)]:
-            found = Product(bias, int(mantissa), exact.shift, zero_point)
-            whole = _carried_out(bias, mantissa, exact.shift, zero_point, products)
+            found = Product(bias, int(mantissa), exact.shift, zero_point, low, high)
+            whole = requantize(products + bias, mantissa, shift, zero_point, low, high)
             if np.array_equal(whole, goal):
                 return found
     return None
@@ -89,13 +114,6 @@ def wanted(
     """What the layer must give for every pair of bytes: shape (256, 256)."""
     goal = expected(_products(first, second), formula_multiplier(first, second, result), result)
     return np.clip(goal, layer.low, layer.high)
-
-
-def _carried_out(
-    bias: int, mantissa: Int64 | np.int64, shift: int, zero_point: int, products: Int64
-) -> Int8:
-    """The requantizer's result for each product."""
-    return requantize(products + bias, mantissa, np.int64(shift), zero_point, -128, 127)
 
 
 def _biases(multiplier: float, zero_point: int) -> Iterator[tuple[int, int]]:

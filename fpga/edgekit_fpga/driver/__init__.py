@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit_fpga.boards import COMPACT, Board, board_names, load_part
+from edgekit_fpga.boards import COMPACT, Board
 from edgekit_fpga.driver.backends import Backend, Hardware, Interpreter
 from edgekit_fpga.driver.npu import Host, Npu
 from edgekit_fpga.driver.port import DeviceError, LinkError, Port, Register
@@ -122,7 +122,7 @@ def open_driver(backend: str = "interpreter", device: str = "", baud: int = 0) -
     Args:
         backend: its name.
         device: of a board, its serial device, as in `/dev/ttyUSB0`.
-        baud: of that device; 0 takes what the board's file says.
+        baud: of that device; 0 takes that of the board a package is for.
 
     Raises:
         DeviceError: no such backend, or a board without a device.
@@ -144,8 +144,7 @@ def _open_board(board: Board, device: str, baud: int) -> Host:
     from edgekit_fpga.driver.commanded import CommandedNpu
     from edgekit_fpga.driver.serial import BAUD, SerialPort
 
-    part = load_part(board.name) if board.name in board_names() else None
-    speed = baud or (part.baud if part else BAUD)
+    speed = baud or board.link.baud or BAUD
     if board.array.core == COMPACT:
         return CommandedNpu.open(device, speed)
     return Npu(SerialPort.open(device, speed))

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from edgekit_fpga import isa
 from edgekit_fpga.boards import Board
-from edgekit_fpga.cycles import cycles
+from edgekit_fpga.cycles import cycles, link_cycles
 from edgekit_fpga.driver.job import Job, Load, Read, Run, granule_words, streams_weights
 from edgekit_fpga.driver.port import BUSY, ERROR, ID, DeviceError, Port, Register
 from edgekit_fpga.errors import BoardError
 from edgekit_fpga.program import Program
 
 Int8 = NDArray[np.int8]
+MOST_CYCLES = (1 << 32) - 1  # that a run's limit says in its 32 bits
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,8 @@ def endless(limit: int) -> DeviceError:
 
 
 def cycle_limit(program: Program, board: Board) -> int:
-    """More cycles than the program can take: four times the estimate, and the link's time."""
+    """More cycles than the program can take: four times its own and the link's."""
     words = sum(step.count for step in program.instructions if isinstance(step, isa.Load))
     estimate = sum(cycles(step, board.array) for step in program.instructions)
-    return 1000 + 4 * estimate + words * board.array.word_bytes
+    link = link_cycles(words * board.array.word_bytes, board)
+    return min(1000 + 4 * (estimate + link), MOST_CYCLES)

@@ -10,11 +10,20 @@ from edgekit_fpga.comparing import Comparison, held_against, interpreted
 from edgekit_fpga.package import Package
 from edgekit_fpga.running import from_stored, run_pipeline
 from edgekit_fpga.simulate.errors import SimulationError
-from edgekit_fpga.simulate.npu import Measurement, layers, measure
+from edgekit_fpga.simulate.npu import Measurement, layers, measure, simulated
 
 Int8 = NDArray[np.int8]
 
-__all__ = ["Measurement", "SimulationError", "compare", "layers", "measure", "observed", "run"]
+__all__ = [
+    "Measurement",
+    "SimulationError",
+    "compare",
+    "layers",
+    "measure",
+    "observed",
+    "run",
+    "simulated",
+]
 
 
 def run(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit_fpga import isa, rtl
-from edgekit_fpga.boards import COMPACT, Board
+from edgekit_fpga.boards import AXI, COMPACT, Board, Link
 from edgekit_fpga.driver.job import PROGRAM, Job, streams_weights
 from edgekit_fpga.driver.npu import cycle_limit
 from edgekit_fpga.errors import BoardError
@@ -22,7 +22,14 @@ from edgekit_fpga.simulate.verilator import build
 
 Int8 = NDArray[np.int8]
 RUN_TIMEOUT = 900.0
+STREAM = Link(AXI)  # how `npu_bench.cpp` brings the weights of LOADs: a word a cycle
 CLOCKS_PER_BIT = 8  # of the serial line that `serial_bench.cpp` is the end of
+
+
+def simulated(board: Board) -> Board:
+    """The board as it is simulated, for estimates that are held against measured cycles: its
+    weights stream in at a word a cycle, whatever its link."""
+    return dataclasses.replace(board, link=STREAM)
 
 
 @dataclass(frozen=True)

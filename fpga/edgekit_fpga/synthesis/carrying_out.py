@@ -1,7 +1,11 @@
 """Carries a build plan out: its files into a folder, its programs one after the other."""
 
+import contextlib
+import os
 import re
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +16,8 @@ from edgekit_fpga.synthesis.plan import BuildPlan, Step
 from edgekit_fpga.synthesis.tools import INSTALL
 
 POLL_SECONDS = 0.5
+LEASH = Path(__file__).with_name("leash.py")
+END_SECONDS = 5.0  # for a program that is interrupted to clear away its files
 LOGS = {"synthesize": "yosys.log", "place and route": "nextpnr.log", "pack": "pack.log"}
 # what a log's newest line says the program is at
 _PHASES = re.compile(
@@ -33,6 +39,8 @@ class Took:
 
 def carry_out(plan: BuildPlan, folder: Path, observe: Observe = lambda _: None) -> tuple[Took, ...]:
     """Run a plan's steps in `folder`, which is made, and where all files and logs stay.
+
+    The program under way ends with this call, and with this process.
 
     Args:
         plan: what to do.
@@ -60,8 +68,12 @@ def _run(step: Step, folder: Path, observe: Observe) -> Took:
     log.unlink(missing_ok=True)
     observe(step.name)
     with said.open("wb") as output:
+        leash = [sys.executable, "-I", str(LEASH), str(os.getpid())]
         running = subprocess.Popen(
-            [program, *step.arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT
+            [*leash, program, *step.arguments],
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         try:
             while True:
@@ -71,14 +83,22 @@ def _run(step: Step, folder: Path, observe: Observe) -> Took:
                 except subprocess.TimeoutExpired:
                     observe(f"{step.name}: {_phase(log)}" if log.exists() else step.name)
         finally:
-            running.kill()
-            running.wait()
+            _end(running)
     if code:
         raise SynthesisError(
             f"{step.tool.program} failed: {_reason(said, log, code)}",
             f"see {log if log.exists() else said}",
         )
     return Took(step.name, time.monotonic() - begin)
+
+
+def _end(running: subprocess.Popen[bytes]) -> None:
+    if running.poll() is None:
+        running.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(END_SECONDS)
+    running.kill()
+    running.wait()
 
 
 def _phase(log: Path) -> str:

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from edgekit_fpga import rtl
-from edgekit_fpga.boards import COMPACT, Board, Part, load_part
+from edgekit_fpga.boards import COMPACT, SERIAL, Board, Part, load_part
 from edgekit_fpga.synthesis.errors import SynthesisError
 from edgekit_fpga.synthesis.tools import FLOWS, YOSYS, Flow, Tool
 
@@ -98,10 +98,10 @@ def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> B
     flow, whole = FLOWS[board.family], not top
     sources = rtl.sources()
     if whole:
-        sources[f"{WHOLE}.sv"] = _board_top(board.name)
+        sources[f"{WHOLE}.sv"] = _board_top(part)
     elif f"{top}.sv" not in sources or f"{top}.sv" in rtl.PACKAGES:
         raise SynthesisError(f"no module of the RTL is called {top!r}")
-    files = {**sources, SCRIPT: _script(sources, top or WHOLE, board, part, flow)}
+    files = {**sources, SCRIPT: _script(sources, top or WHOLE, board, flow)}
     steps = [Step("synthesize", YOSYS, ("-q", "-l", "yosys.log", SCRIPT))]
     tools = [YOSYS]
     if place:
@@ -124,25 +124,22 @@ def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> B
     )
 
 
-def _board_top(name: str) -> str:
+def _board_top(part: Part) -> str:
     """The board's own module: its clock, its pins, and the NPU behind its link."""
-    file = resources.files(__package__) / "tops" / f"{name}.sv"
-    if not file.is_file():
-        raise SynthesisError(
-            f"nobody has described the clock and the pins of {name} yet",
-            "look at one module with --top MODULE",
-        )
+    file = resources.files(__package__) / "tops" / f"{part.top}.sv"
     return file.read_text(encoding="utf-8")
 
 
-def _script(sources: Mapping[str, str], top: str, board: Board, part: Part, flow: Flow) -> str:
+def _script(sources: Mapping[str, str], top: str, board: Board, flow: Flow) -> str:
     """Yosys' commands. Where the part has room, modules are mapped one by one, each kind once, and
     put together then: in a tenth of the time, with timing as good, because they end in registers.
     """
     sized = BEHIND_LINK[board.array.core] if top == WHOLE else top
     # the parameters of the board that the module has
     known = re.findall(r"parameter int (\w+)", sources[f"{sized}.sv"].split(");", 1)[0])
-    chosen = {**rtl.parameters(board), "CLOCKS_PER_BIT": round(board.clock_mhz * 1e6 / part.baud)}
+    chosen = rtl.parameters(board)
+    if board.link.kind == SERIAL:
+        chosen |= {"CLOCKS_PER_BIT": board.clocks_per_bit}
     settings = " ".join(f"-set {name} {chosen[name]}" for name in known if name in chosen)
     lines = [f"read_verilog -sv {' '.join(sources)}"]
     if settings:

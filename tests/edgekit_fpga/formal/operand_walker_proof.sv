@@ -1,6 +1,6 @@
-// The operand walker against the nested loops of docs/npu-isa.md, for CONV, DWCONV, MAXPOOL and MAP
-// with small sizes: every request names the row, the column and the granule that the memory layout
-// gives the loops' indices, and `last` and `last_of_block` come where they must.
+// The operand walker against the nested loops of docs/npu-isa.md, for every layer instruction with
+// small sizes: each request names the row, the column (PACK: the byte) and the granule that the
+// memory layout gives the loops' indices, and `last` and `last_of_block` come where they must.
 module operand_walker_proof #(
     parameter int OPCODE = 2,
     parameter int STALLS = 0,  // `ready` may be low, for the first steps of the loops only
@@ -44,18 +44,24 @@ module operand_walker_proof #(
   );
 
   // ---- a layer, which stands; what the sequencer prepares of it
-  logic conv, window, map;
-  logic signed [7:0] top, left, rotation;
+  logic conv, window, map, pack, mul;
+  logic signed [7:0] top, left, rotation, channels, segment;
   assign conv     = instruction.opcode == npu_isa::CONV;
   assign map      = instruction.opcode == npu_isa::MAP;
+  assign pack     = instruction.opcode == npu_isa::PACK;
+  assign mul      = instruction.opcode == npu_isa::MUL;
   assign window   = instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
   assign top      = {7'b0, instruction.pad_top[0]};
   assign left     = {7'b0, instruction.pad_left[0]};
   assign rotation = {7'b0, instruction.in_rotation[0]};
+  assign channels = 8'(instruction.advance_or_channels);
+  assign segment  = instruction.kernel_width[1] ? channels <<< 1 : channels;
   always_ff @(posedge clk) begin
     if (age == 0) instruction <= given;
     if (age != 2'd2) age <= age + 1'b1;
   end
+  logic [23:0] column_unit;
+  assign column_unit = pack ? 24'(instruction.advance_or_channels) : 24'(instruction.in_pixel);
   always_comb begin
     if (STALLS == 0) assume (ready);
     assume (given.opcode == 8'(OPCODE));
@@ -67,8 +73,14 @@ module operand_walker_proof #(
     assume (given.out_width >= 1 && given.out_width <= 2);
     assume (given.out_granules >= 1 && given.out_granules <= 3);
     assume (given.in_granules >= 1 && given.in_granules <= 4);
-    assume (given.advance_or_channels == 0
-            || (given.in_granules <= 2 && given.advance_or_channels == 1));
+    if (OPCODE == npu_isa::PACK) begin
+      assume (given.advance_or_channels >= 1 && given.advance_or_channels <= 3);
+      assume (given.dilation_height == 1 && given.dilation_width == 1);
+    end else
+      assume (given.advance_or_channels == 0
+              || (given.in_granules <= 2 && given.advance_or_channels == 1));
+    // there is nothing around MUL's plane
+    if (OPCODE == npu_isa::MUL) assume (given.pad_top == 0 && given.pad_left == 0);
     assume (given.kernel_height >= 1 && given.kernel_height <= 3);
     assume (given.kernel_width >= 1 && given.kernel_width <= 2);
     assume (given.stride_height >= 1 && given.stride_height <= 2);
@@ -80,11 +92,12 @@ module operand_walker_proof #(
 
     setup = '0;
     setup.kernel_row    = instruction.dilation_height[1] ? 24'(instruction.in_row) : 24'd0;
-    setup.stride_row    = instruction.stride_height[1] ? 24'(instruction.in_row) : 24'd0;
+    setup.stride_row    = !mul && instruction.stride_height[1] ? 24'(instruction.in_row) : 24'd0;
     setup.start_row     = rotation < top ? 24'd0 - 24'(instruction.in_row) : 24'd0;
     setup.kernel_column = times(8'(instruction.dilation_width), 24'(instruction.in_pixel));
-    setup.stride_column = times(8'(instruction.stride_width), 24'(instruction.in_pixel));
-    setup.start_column  = times(-left, 24'(instruction.in_pixel));
+    setup.stride_column = times(mul ? 8'sd1 : 8'(instruction.stride_width), column_unit);
+    setup.start_column  = times(-left, column_unit);
+    setup.segment       = 16'(segment);
   end
 
   // A small signed number times a size.
@@ -99,17 +112,21 @@ module operand_walker_proof #(
   always_comb begin
     height        = 8'(instruction.out_height);
     width         = 8'(instruction.out_width);
-    tiles         = window ? 8'sd1 : 8'(instruction.out_granules);
-    rows          = map ? 8'sd1 : 8'(instruction.kernel_height);
-    columns       = map ? 8'sd1 : 8'(instruction.kernel_width);
-    group_of_rows = window && instruction.dilation_height == 8'd1;
+    tiles         = window || pack ? 8'sd1 : 8'(instruction.out_granules);
+    rows          = map || mul ? 8'sd1 : 8'(instruction.kernel_height);
+    // PACK reads a kernel row's columns together
+    columns       = map || mul || pack ? 8'sd1 : 8'(instruction.kernel_width);
+    group_of_rows = pack || (window && instruction.dilation_height == 8'd1);
     group         = group_of_rows ? 8'(B) : 8'sd1;
     reuse         = window && instruction.dilation_width == 8'd1
                  && 8'(instruction.stride_width) < columns;
     // columns that the pixel before had are not read again
     first_x = reuse && ox + 8'sd1 != width ? columns - 8'(instruction.stride_width) : 8'sd0;
-    j_last  = !(conv && instruction.advance_or_channels == 0)
-           || j + 8'sd1 == (8'(instruction.in_granules) + 8'sd1) >>> 1;
+    // PACK: until I bytes a chunk have all of the row, from any byte of a granule on
+    if (pack) j_last = (j + 8'sd1) * 8'(I) >= segment + 8'(O - 1);
+    else
+      j_last = !(conv && instruction.advance_or_channels == 0)
+            || j + 8'sd1 == (8'(instruction.in_granules) + 8'sd1) >>> 1;
     ky_last    = ky + group >= rows;
     kx_last    = kx + 8'sd1 == columns;
     t_last     = t + 8'sd1 == tiles;
@@ -128,7 +145,7 @@ module operand_walker_proof #(
         if (ky_last) kx <= kx + 8'sd1;
       end else if (j_last) begin
         kx <= kx_last ? 8'sd0 : kx + 8'sd1;
-        if (kx_last) ky <= ky_last ? 8'sd0 : ky + 8'sd1;
+        if (kx_last) ky <= ky_last ? 8'sd0 : ky + group;
       end
       if (pixel_last) begin
         t  <= t_last ? 8'sd0 : t + 8'sd1;
@@ -146,27 +163,30 @@ module operand_walker_proof #(
   end
 
   // ---- where they must lead
-  logic signed [7:0] in_y, in_x, line;
+  logic signed [7:0] in_y, in_x, line, in_byte;
   always_comb begin
     // row and column of the output are 0 or 1, strides and dilations 1 or 2
     in_y = (oy == 0 || (map && instruction.repeat_height[1]) ? 8'sd0
-            : 8'(instruction.stride_height))
+            : mul ? 8'sd1 : 8'(instruction.stride_height))
          - top + (instruction.dilation_height[1] ? ky <<< 1 : ky);
     in_x = (ox == 0 || (map && instruction.repeat_width[1]) ? 8'sd0
-            : 8'(instruction.stride_width))
+            : mul ? 8'sd1 : 8'(instruction.stride_width))
          - left + (instruction.dilation_width[1] ? kx <<< 1 : kx);
     line = in_y + rotation;
+    // where the pixel begins in its dense row
+    in_byte = 8'(times(in_x, 24'(channels)));
     if (age == 2'd2) begin
       if (done) assert (!valid);
       else if (valid) begin
         assert (grouped == group_of_rows);
         assert (y == 18'(in_y));
-        assert (x == 24'(in_x));
+        assert (x == (pack ? 24'(in_byte) + 24'(j) * 24'(I) : 24'(in_x)));
         assert (bank == line[0]);
         assert (granule == instruction.in_base + times(line >>> 1, 24'(instruction.in_row))
-                         + times(in_x, 24'(instruction.in_pixel)) + 24'(block)
-                         + (map || instruction.advance_or_channels != 0 ? 24'(t) : 24'd0)
-                         + (24'(j) << 1));
+                         + (pack ? 24'(in_byte >>> 1)
+                                 : times(in_x, 24'(instruction.in_pixel)) + 24'(block))
+                         + (map || mul || (conv && channels != 0) ? 24'(t) : 24'd0)
+                         + 24'(j) * 24'(N));
         assert (first_group == (ky == 0));
         assert (first_chunk == (j == 0));
         assert (last == pixel_last);

@@ -1,4 +1,4 @@
-// The rounder against its specification (docs/npu-isa.md, round), which subtracts and compares.
+// The rounder against its specification, for every magnitude and fraction.
 module rounder_proof #(
     parameter int WIDTH = 48
 ) (
@@ -20,23 +20,8 @@ module rounder_proof #(
       .negative
   );
 
-  // half a float32 ulp of the magnitude: 2^(n - 25) for a number of n >= 25 bits
-  logic [63:0] value, below, half, quotient, distance, reach, rounded;
-  logic tie;
-  always_comb begin
-    value = 64'(magnitude);
-    reach = '0;
-    for (int k = 24; k < WIDTH; k++) if (magnitude[k]) reach = 64'd1 << (k - 24);
-    below    = value & ((64'd1 << fraction) - 64'd1);
-    half     = (64'd1 << fraction) >> 1;
-    quotient = value >> fraction;
-    distance = below > half ? below - half : half - below;
-    tie      = distance <= reach;
-    rounded  = fraction == 0 ? value
-             : tie ? quotient + (quotient & 64'd1)
-             : below > half ? quotient + 64'd1 : quotient;
-  end
-
+  logic [63:0] rounded;
+  assign rounded = rounding::rounded(64'(magnitude), fraction);
   logic [2:0][8:0] expected;
   logic [2:0] expected_negative;
   logic [1:0] age = 0;

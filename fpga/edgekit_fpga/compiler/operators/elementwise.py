@@ -65,24 +65,29 @@ def multiply_tensors(
     """A product of two activations."""
     first, second, shape = _same_shape(b, node, operands, made)
     one, two = b.tensors[first].quantization, b.tensors[second].quantization
-    product = multiplies.constants(one, two, outgoing)
-    if product is None:
+    products = multiplies.parts(one, two, outgoing)
+    if products is None:
         raise Unsupported("no fixed-point constants reproduce its float arithmetic")
-    b.add_tensor(made, shape, outgoing)
-    b.layers.append(
-        ir.Multiply(
-            node.name,
-            first,
-            made,
-            operand=second,
-            bias=product.bias,
-            mantissa=product.mantissa,
-            shift=product.shift,
-            zero_point=product.zero_point,
-            low=clamp[0],
-            high=clamp[1],
+    names = [made] if len(products) == 1 else [f"{made}/below", f"{made}/above"]
+    for name, product in zip(names, products, strict=True):
+        low, high = clamp if name == made else (product.low, product.high)
+        b.add_tensor(name, shape, outgoing)
+        b.layers.append(
+            ir.Multiply(
+                node.name,
+                first,
+                name,
+                operand=second,
+                bias=product.bias,
+                mantissa=product.mantissa,
+                shift=product.shift,
+                zero_point=product.zero_point,
+                low=low,
+                high=high,
+            )
         )
-    )
+    if made not in names:
+        add_tensors(b, node, (names[0], names[1]), made, outgoing, clamp)
 
 
 def _same_shape(

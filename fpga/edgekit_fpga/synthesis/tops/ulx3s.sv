@@ -1,4 +1,4 @@
-// The NPU on a ULX3S with LFE5U-85F: the 25 MHz oscillator times 16 / 5 makes its clock, the USB
+// The NPU on a ULX3S, whatever its chip: the 25 MHz oscillator times 16 / 5 makes its clock, the USB
 // bridge's serial line is the host's link, and the first lamp is on while the NPU runs.
 module board (
     input  logic clk_25mhz,
