@@ -55,7 +55,7 @@ module tile_walker #(
       y_last      <= height == 16'd1;
     end else if (step) begin
       tensor_last <= next_tile == tiles_end;
-      block_ends  <= blocked && &(next_tile[NB-1:0] | ~NB'(N - 1));
+      block_ends  <= blocked && (N == 1 || &next_tile[NB-1:0]);
       if (tile_last) x_last <= x_last ? x_end == 0 : x + 1'b1 == x_end;
       if (tile_last && x_last) y_last <= y_last ? y_end == 0 : y + 1'b1 == y_end;
     end
