@@ -128,7 +128,7 @@ def _stop() -> bool:
     server.close()
     os.kill(process, signal.SIGTERM)
     until = time.monotonic() + _STOPPING
-    while os.path.exists(client.socket_path()):
+    while Path(client.socket_path()).exists():
         if time.monotonic() > until:
             raise EdgekitError(f"process {process} does not end", f"kill -9 {process}")
         time.sleep(0.01)

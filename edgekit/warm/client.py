@@ -35,7 +35,6 @@ _MOST_FILES = 200  # the kernel passes 253 at once
 _EARLY = (b"PYTHON", b"LD_", b"LC_", b"LANG", b"GLIBC_", b"MALLOC_", b"OPENSSL_")
 # of /proc/self/status: who this is, what it may do, and on which processors
 _RIGHTS = (b"Uid", b"Gid", b"Groups", b"Cap", b"NoNewPrivs", b"Seccomp", b"Cpus_allowed:")
-_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
 def folder() -> str:
@@ -87,21 +86,22 @@ def stamp(path: str) -> tuple[int, int, int]:
     return held.st_ino, held.st_size, held.st_mtime_ns
 
 
-def bearing() -> tuple[object, ...]:
+def bearing() -> str:
     """What a fork cannot take over: in this, server and client must have been started alike."""
     with open("/proc/self/status", "rb") as file:
         rights = [line for line in file if line.startswith(_RIGHTS)]
     with open("/proc/self/limits", "rb") as file:
         limits = file.read()
     root = os.stat("/")
-    return (
+    alike = (
         (stamp(sys.executable), sys.prefix, tuple(sys.path[1:]), __file__),
         (tuple(sys.flags), tuple(sys.warnoptions), tuple(sys._xoptions), _unbuffered()),
-        {name: text for name, text in os.environb.items() if name.startswith(_EARLY)},
+        sorted(each for each in os.environb.items() if each[0].startswith(_EARLY)),
         (root.st_dev, root.st_ino),
-        tuple(os.readlink(f"/proc/self/ns/{kind}") for kind in _NAMESPACES),
+        [os.readlink(f"/proc/self/ns/{kind}") for kind in sorted(os.listdir("/proc/self/ns"))],
         (rights, limits, os.getpriority(os.PRIO_PROCESS, 0)),
     )
+    return repr(alike)
 
 
 def _unbuffered() -> bool:
@@ -141,7 +141,12 @@ def ask(server: _socket.socket, go: bytes) -> int:
         if not {0, 1, 2} <= set(files) or len(files) > _MOST_FILES:
             return UNLIKE
         here = os.open(".", os.O_PATH | os.O_DIRECTORY)
-        request = marshal.dumps(_command(files))
+        umask = os.umask(0o077)
+        os.umask(umask)
+        ignored = [each for each in FORWARDED if _signal.getsignal(each) == _signal.SIG_IGN]
+        request = marshal.dumps(
+            (bearing(), dict(os.environb), sys.argv, sys.path, umask, ignored, files)
+        )
         request = len(request).to_bytes(8, sys.byteorder) + request
         numbers = b"".join(number.to_bytes(4, sys.byteorder) for number in (here, *files))
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)
@@ -159,14 +164,6 @@ def ask(server: _socket.socket, go: bytes) -> int:
             os.close(here)
 
 
-def _command(files: list[int]) -> tuple[object, ...]:
-    """All that a process has from its parent, but the open files themselves."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    ignored = [each for each in FORWARDED if _signal.getsignal(each) == _signal.SIG_IGN]
-    return bearing(), dict(os.environb), sys.argv, sys.path, umask, ignored, files
-
-
 def _inherited(number: int) -> bool:
     try:
         return os.get_inheritable(number)
@@ -182,7 +179,7 @@ def _forward_to(process: int) -> None:
             if number == _signal.SIGTERM:
                 os.kill(process, number)
             elif number == _signal.SIGTSTP:
-                # to the command itself no terminal belongs: it would not stop at TSTP
+                # the command has no terminal of its own: it would not stop at TSTP
                 os.killpg(process, _signal.SIGSTOP)
                 os.kill(os.getpid(), _signal.SIGSTOP)
             else:
@@ -199,6 +196,7 @@ def _end(server: _socket.socket) -> None:
     """Wait for the end of the command, and end likewise."""
     server.settimeout(None)
     kind, status = _told(server)
+    server.settimeout(PATIENCE)
     while _told(server)[0]:
         """Until it is gone, and has let go of all it held."""
     if kind != ENDED:
@@ -214,7 +212,7 @@ def _end(server: _socket.socket) -> None:
 def _told(server: _socket.socket) -> tuple[bytes, int]:
     try:
         said = server.recv(5)
-    except ConnectionResetError:
+    except OSError:
         said = b""
     return said[:1], int.from_bytes(said[1:], sys.byteorder, signed=True)
 

@@ -27,11 +27,11 @@ class Imported:
         files: what was imported, and how the files were then.
     """
 
-    bearing: tuple[object, ...]
+    bearing: str
     environment: Mapping[bytes, bytes | None]
     files: Mapping[str, tuple[int, int, int]]
 
-    def fits(self, bearing: tuple[object, ...], environment: Mapping[bytes, bytes]) -> bool:
+    def fits(self, bearing: str, environment: Mapping[bytes, bytes]) -> bool:
         """Whether a command that was started so would have imported the same."""
         return bearing == self.bearing and all(
             environment.get(name) == value for name, value in self.environment.items()
@@ -82,7 +82,7 @@ def _received(connection: socket.socket) -> tuple[Any, list[int]]:
         if not piece:
             raise EOFError
         data += piece
-    return marshal.loads(data), files
+    return marshal.loads(data), files  # noqa: S302 - from a process of the same user
 
 
 def _become(
@@ -96,7 +96,7 @@ def _become(
     numbers: Sequence[int],
 ) -> socket.socket:
     """Take over what the client has from its parent; the connection, out of the files' way."""
-    os.setsid()
+    os.setpgid(0, 0)  # no session: its leader would belong to the first terminal it opens
     here, *passed = files
     os.fchdir(here)
     os.close(here)
@@ -128,7 +128,9 @@ def _standard(number: int) -> TextIO:
     usual = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number]
     assert usual is not None
     unbuffered = usual.write_through
-    raw = open(number, "wb" if number else "rb", 0 if unbuffered and number else -1, closefd=False)
+    raw = os.fdopen(
+        number, "wb" if number else "rb", 0 if unbuffered and number else -1, closefd=False
+    )
     return io.TextIOWrapper(
         raw,
         usual.encoding,
@@ -143,20 +145,20 @@ def _run() -> int:
     """The command itself; its exit code."""
     from edgekit.cli.app import main
 
-    status: object = 0
+    status = 0
     try:
         main()
     except SystemExit as end:
-        status = end.code or 0
+        status = end.code if isinstance(end.code, int) else 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
         status = 1
     # as the interpreter ends, but that it would clear all modules
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
         return 120
-    return int(status)
+    return status

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from edgekit.warm.client import ENDED, bearing, folder, peer, private, socket_path, stamp
 from edgekit.warm.fork import Imported, run_command, tell
@@ -63,23 +64,24 @@ def _import_all() -> Imported:
     stamps = {file: stamp(file) for file in files if file}
     if max(changed for _inode, _size, changed in stamps.values()) > began:
         sys.exit("edgekit's files are being changed")
-    assert len(os.listdir("/proc/self/task")) == 1
+    (_alone,) = Path("/proc/self/task").iterdir()  # what a thread holds, no fork gets back
     return Imported(bearing(), {name: os.environb.get(name) for name in asked}, stamps)
 
 
 @contextmanager
 def _noted() -> Iterator[set[bytes]]:
     """The variables that are asked for in the block: what it imports may depend on them."""
-    asked = set()
-    encode = os.environ.encodekey
+    asked: set[bytes] = set()
+    environment: Any = os.environ
+    encode = environment.encodekey
 
     def noted(name: str) -> bytes:
         asked.add(encode(name))
-        return encode(name)
+        return os.fsencode(name)
 
-    os.environ.encodekey = noted
+    environment.encodekey = noted
     yield asked
-    os.environ.encodekey = encode
+    environment.encodekey = encode
 
 
 class Server:
@@ -103,8 +105,8 @@ class Server:
 
     def run(self, idle: float) -> None:
         """Fork until told to end, or for `idle` seconds without a command."""
-        for number in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, lambda _number, _frame: None)
+        for each in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(each, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._signalling.fileno())
         for watched in (self._listener, self._signals):
             self._poll.register(watched, select.POLLIN)
