@@ -56,7 +56,7 @@ def start(idle: float) -> None:
     except OSError as error:
         raise EdgekitError(f"cannot make {folder}: {error.strerror}") from error
     if not client.private(str(folder)):
-        raise EdgekitError(f"{folder} is not a folder of yours alone", "remove it, or close it")
+        raise EdgekitError(f"{folder} is not a folder of yours alone", "remove it")
     _stop()
     program = "from edgekit.warm.server import serve; serve()"
     server = subprocess.Popen(

@@ -1,10 +1,10 @@
 """Hands a command to the warm server, before anything is imported that takes time.
 
-The server listens in a folder of the user alone and forks for each connection. The fork is sent all
-that a process has from its parent: open files, working directory, environment, arguments, umask. It
-answers with its process id, waits for a byte, runs the command and tells the exit code. Until that
-byte is sent nothing has been done: whatever goes wrong before, the command is run here, in the
-ordinary way. Once it is sent, it never is.
+The server listens in a folder of the user alone and forks for each connection. The fork greets and
+is sent all that a process has from its parent: open files, working directory, environment,
+arguments, umask. It answers with its process id, waits for a byte, runs the command and tells the
+exit code. Until that byte is sent nothing has been done: whatever goes wrong before, the command is
+run here, in the ordinary way. Once it is sent, it never is.
 """
 
 import _signal  # `signal` and `socket` make enums of all constants: longer than all the rest
@@ -19,7 +19,7 @@ SWITCH = "EDGEKIT_WARM"
 PATIENCE = 2.0  # seconds that either end waits for the other, before the command begins
 GO = b"\n"
 # what comes back: one of these, and a number
-ANSWER, ENDED = b"a", b"e"
+GREETING, ANSWER, ENDED = b"g", b"a", b"e"
 # what the fork may answer instead of its process id
 UNLIKE = 0  # this command was started in a way that no fork can take over
 STALE = -1  # the server's own files have changed, and it ends
@@ -137,6 +137,9 @@ def ask(server: _socket.socket, go: bytes) -> int:
     """
     here = None
     try:
+        # files that are sent to nobody would stay open
+        if _told(server)[0] != GREETING:
+            return UNLIKE
         files = [number for number in map(int, os.listdir("/proc/self/fd")) if _inherited(number)]
         if not {0, 1, 2} <= set(files) or len(files) > _MOST_FILES:
             return UNLIKE

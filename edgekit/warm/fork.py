@@ -14,7 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TextIO
 
-from edgekit.warm.client import ANSWER, ENDED, FORWARDED, GO, PATIENCE, STALE, UNLIKE, stamp
+from edgekit.warm.client import (
+    ANSWER,
+    ENDED,
+    FORWARDED,
+    GO,
+    GREETING,
+    PATIENCE,
+    STALE,
+    UNLIKE,
+    stamp,
+)
 
 
 @dataclass(frozen=True)
@@ -22,11 +32,13 @@ class Imported:
     """What a fork begins with.
 
     Args:
+        server: its process.
         bearing: of the server; see `edgekit.warm.client.bearing`.
         environment: the variables that were asked for by what was imported.
         files: what was imported, and how the files were then.
     """
 
+    server: int
     bearing: str
     environment: Mapping[bytes, bytes | None]
     files: Mapping[str, tuple[int, int, int]]
@@ -50,12 +62,13 @@ def run_command(connection: socket.socket, imported: Imported) -> NoReturn:
     status = 1
     try:
         connection.settimeout(PATIENCE)
+        tell(connection, GREETING, 0)
         (bearing, environment, *more), files = _received(connection)
         if not imported.fits(bearing, environment):
             tell(connection, ANSWER, UNLIKE)
         elif imported.stale():
             tell(connection, ANSWER, STALE)
-            os.kill(os.getppid(), signal.SIGTERM)
+            os.kill(imported.server, signal.SIGTERM)
         else:
             connection = _become(connection, files, environment, *more)
             tell(connection, ANSWER, os.getpid())
@@ -68,7 +81,7 @@ def run_command(connection: socket.socket, imported: Imported) -> NoReturn:
 
 
 def tell(connection: socket.socket, kind: bytes, number: int) -> None:
-    """Send the client an `ANSWER` or how the command has `ENDED`."""
+    """Send the client a `GREETING`, an `ANSWER`, or how the command has `ENDED`."""
     connection.sendall(kind + number.to_bytes(4, sys.byteorder, signed=True))
 
 

@@ -65,7 +65,8 @@ def _import_all() -> Imported:
     if max(changed for _inode, _size, changed in stamps.values()) > began:
         sys.exit("edgekit's files are being changed")
     (_alone,) = Path("/proc/self/task").iterdir()  # what a thread holds, no fork gets back
-    return Imported(bearing(), {name: os.environb.get(name) for name in asked}, stamps)
+    environment = {name: os.environb.get(name) for name in asked}
+    return Imported(os.getpid(), bearing(), environment, stamps)
 
 
 @contextmanager
