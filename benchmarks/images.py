@@ -200,7 +200,7 @@ class Edgekit:
         """A warm server that runs the commands of the block; its process."""
         command = (sys.executable, "-m", "edgekit", "warm")
         run(*command, "start", env=self.environment)
-        self.environment["EDGEKIT_WARM"] = "1"
+        self.environment["EDGEKIT_WARM"] = "10"
         try:
             status = json.loads(run(*command, "status", "--json", env=self.environment))
             assert status["takes_commands"]

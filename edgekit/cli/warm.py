@@ -41,7 +41,8 @@ def warm() -> None:
     show_default=True,
     help="Minutes without a command after which it ends.",
 )
-def start(idle: float) -> None:
+@json_option
+def start(idle: float, as_json: bool) -> None:
     """Start it, in place of one that runs.
 
     \b
@@ -72,18 +73,26 @@ def start(idle: float) -> None:
     # until it closes them: then it listens
     if problem := server.stdout.read().strip():
         raise EdgekitError(f"the warm server did not start: {problem.splitlines()[-1]}")
-    say(f"runs as process {server.pid}")
+    if as_json:
+        print_json({"process": server.pid})
+    else:
+        say(f"runs as process {server.pid}")
 
 
 @warm.command()
-def stop() -> None:
+@json_option
+def stop(as_json: bool) -> None:
     """Have it end; commands that it runs go on.
 
     \b
     Examples:
       edgekit warm stop
     """
-    say("stopped" if _stop() else "does not run")
+    stopped = _stop()
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        say("stopped" if stopped else "does not run")
 
 
 @warm.command()

@@ -15,8 +15,7 @@ import stat
 import sys
 import zlib
 
-SWITCH = "EDGEKIT_WARM"
-PATIENCE = 2.0  # seconds that either end waits for the other, before the command begins
+PATIENCE = "EDGEKIT_WARM"
 GO = b"\n"
 # what comes back: one of these, and a number
 GREETING, ANSWER, ENDED = b"g", b"a", b"e"
@@ -35,6 +34,15 @@ _MOST_FILES = 200  # the kernel passes 253 at once
 _EARLY = (b"PYTHON", b"LD_", b"LC_", b"LANG", b"GLIBC_", b"MALLOC_", b"OPENSSL_")
 # of /proc/self/status: who this is, what it may do, and on which processors
 _RIGHTS = (b"Uid", b"Gid", b"Groups", b"Cap", b"NoNewPrivs", b"Seccomp", b"Cpus_allowed:")
+
+
+def patience() -> float:
+    """Seconds that either end waits for the other, before the command begins."""
+    try:
+        asked = float(os.environ.get(PATIENCE, ""))
+    except ValueError:
+        asked = 0.0
+    return min(asked, 3600.0) if asked > 0 else 2.0
 
 
 def folder() -> str:
@@ -70,7 +78,7 @@ def connect() -> _socket.socket | None:
         return None
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(patience())
         connection.connect(socket_path())
         if peer(connection)[1] == os.geteuid():
             return connection
@@ -110,7 +118,7 @@ def _unbuffered() -> bool:
 
 def hand_over() -> None:
     """Have the server run this command, and end as it does; returns where it is to be run here."""
-    if os.environ.get(SWITCH) == "0" or sys.argv[1:2] == ["warm"]:
+    if os.environ.get(PATIENCE) == "0" or sys.argv[1:2] == ["warm"]:
         return
     server = connect()
     if server is None:
@@ -199,7 +207,7 @@ def _end(server: _socket.socket) -> None:
     """Wait for the end of the command, and end likewise."""
     server.settimeout(None)
     kind, status = _told(server)
-    server.settimeout(PATIENCE)
+    server.settimeout(patience())
     while _told(server)[0]:
         """Until it is gone, and has let go of all it held."""
     if kind != ENDED:

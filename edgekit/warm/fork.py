@@ -20,9 +20,9 @@ from edgekit.warm.client import (
     FORWARDED,
     GO,
     GREETING,
-    PATIENCE,
     STALE,
     UNLIKE,
+    patience,
     stamp,
 )
 
@@ -61,14 +61,14 @@ def run_command(connection: socket.socket, imported: Imported) -> NoReturn:
     """Take a command from a client and run it, and end as it does."""
     status = 1
     try:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(patience())
         tell(connection, GREETING, 0)
         (bearing, environment, *more), files = _received(connection)
         if not imported.fits(bearing, environment):
             tell(connection, ANSWER, UNLIKE)
         elif imported.stale():
-            tell(connection, ANSWER, STALE)
             os.kill(imported.server, signal.SIGTERM)
+            tell(connection, ANSWER, STALE)
         else:
             connection = _become(connection, files, environment, *more)
             tell(connection, ANSWER, os.getpid())
@@ -115,7 +115,7 @@ def _become(
     os.close(here)
     above = max(numbers) + 1
     moved = socket.socket(fileno=fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, above))
-    moved.settimeout(PATIENCE)
+    moved.settimeout(patience())
     connection.close()
     held = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, above) for file in passed]
     for file in passed:

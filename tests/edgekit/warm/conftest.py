@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.warm.client import SWITCH
+from edgekit.warm.client import PATIENCE
 
 EDGEKIT = (sys.executable, "-m", "edgekit")
 
@@ -55,7 +55,7 @@ class Shell:
         return process, terminal
 
     def _switched(self, warm: bool) -> dict[str, str]:
-        return {**self.environment, SWITCH: "1" if warm else "0"}
+        return {**self.environment, PATIENCE: "60"} if warm else {**self.environment, PATIENCE: "0"}
 
     def status(self) -> dict[str, Any]:
         """What `edgekit warm status` says."""
