@@ -17,6 +17,9 @@ from tests.azurite import Azurite, find_azurite
 # set by .ci/run, which installs every service: a missing one is then a failure, not a skip
 REQUIRE_SERVICES = "EDGEKIT_REQUIRE_SERVICES"
 
+# no test is run by the warm server of whoever runs the tests
+os.environ["EDGEKIT_WARM"] = "0"
+
 
 def _docker_answers() -> bool:
     import docker

@@ -20,6 +20,7 @@ _LINES = {
     "manifest": "Generate and check deployment manifests.",
     "model": "Register, list, quantize and delete models.",
     "sim": "Run a hub, a device or an OCI registry on this machine.",
+    "warm": "Keep a process that runs commands at once.",
 }
 # noun -> the module that has it, and its one line
 NOUNS = {noun: (f"edgekit.cli.{noun}", line) for noun, line in _LINES.items()}

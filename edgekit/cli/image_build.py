@@ -99,7 +99,7 @@ def build(
       edgekit image build digits-int8:1 --fpga ecp5-85f --push registry.example.com/digits-fpga:1
     """
     from edgekit.oci.reference import Reference
-    from edgekit.packager.deliver import Output, host_platform, load, push_image, write
+    from edgekit.packager.deliver import Output, host_platform, load, push_ahead, write
     from edgekit.packager.image import build_image
     from edgekit.packager.materials import LOCAL_BUILDER
     from edgekit.packager.plan import DEFAULT_PLATFORMS, plan_image
@@ -134,37 +134,38 @@ def build(
     if fpga:
         packaged = _with_package(registry, packaged, ref, fpga)
     store = image_store(workspace)
-    with _telling() as tell:
-        plan = plan_image(
-            packaged,
-            store,
-            chosen,
-            base=base,
-            score=score,
-            requirements=requirements,
-            compression="zstd" if compression == "zstd" else "gzip",
-            update=update,
-            progress=tell,
-        )
-        built = build_image(plan, store, tell)
-    uploaded = 0
-    where = "local"
-    if place:
-        write(built, place, packaged.reference)
-        where = str(place)
-    if load_it:
-        load(built, packaged.reference)
-        where = f"docker:{packaged.reference}"
-    if target:
-        with progress("push") as advance:
-            pushed = push_image(
-                built.blobs, built.root, target, plain_http, lambda _blob, step, _had: advance(step)
+    with push_ahead(target, plain_http) as ahead:
+        with _telling() as tell:
+            plan = plan_image(
+                packaged,
+                store,
+                chosen,
+                base=base,
+                score=score,
+                requirements=requirements,
+                compression="zstd" if compression == "zstd" else "gzip",
+                update=update,
+                progress=tell,
             )
-        uploaded, where = pushed.bytes_uploaded, str(target)
-        if key:
-            from edgekit.cli.image_trust import sign_image
+            built = build_image(plan, store, tell, ahead.follow if ahead else None)
+        uploaded = 0
+        where = "local"
+        if place:
+            write(built, place, packaged.reference)
+            where = str(place)
+        if load_it:
+            load(built, packaged.reference)
+            where = f"docker:{packaged.reference}"
+        if ahead and target:
+            with progress("push") as advance:
+                pushed = ahead.finish(
+                    built.blobs, built.root, lambda _blob, step, _had: advance(step)
+                )
+            uploaded, where = pushed.bytes_uploaded, str(target)
+    if key and target:
+        from edgekit.cli.image_trust import sign_image
 
-            sign_image(str(target.at(built.digest)), key, LOCAL_BUILDER, plain_http)
+        sign_image(str(target.at(built.digest)), key, LOCAL_BUILDER, plain_http)
     registry.record_image(
         model=ref,
         digest=built.digest,
@@ -296,7 +297,8 @@ def _packaged(registry: "Registry", version: "ModelVersion", *, by_script: bool)
         return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
     def stored(digest: str) -> Callable[[], Path]:
-        return cache(lambda: registry.stored_file(digest))
+        # hashed by whoever reads it into the layer
+        return cache(lambda: registry.stored_file(digest, verify=False))
 
     return PackagedModel(
         version.name,

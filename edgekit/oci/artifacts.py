@@ -73,7 +73,7 @@ def push_artifact(blobs: Blobs, artifact: Descriptor, name: str, client: Registr
     document = parse_json(data, f"artefact {artifact.digest}")
     for part in (document["config"], *document["layers"]):
         descriptor = Descriptor.from_json(part)
-        if not client.has_blob(name, descriptor):
+        if not client.has_blob(name, descriptor.digest):
             client.put_blob(name, descriptor, blobs)
     _digest, listed = client.put_artifact_manifest(name, artifact.digest, MANIFEST, data)
     if not listed:

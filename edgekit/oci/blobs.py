@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,27 +14,85 @@ from edgekit.errors import Corrupt, OciError
 from edgekit.oci.descriptor import MANIFEST_LIMIT, Descriptor, is_digest
 
 CHUNK = 1024 * 1024
+_FOLLOWED_AT_ONCE = 256 * 1024
 
 
 class BlobWriter:
-    """Takes the bytes of one blob, counts and hashes them; see `Blobs.writer`."""
+    """Takes the bytes of one blob, counts and hashes them; see `Blobs.writer`.
+
+    Attributes:
+        size: how many bytes it has so far.
+        whole: None while it is written, then whether it has become a blob.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
+        self._followed = False
+        self._changed = threading.Condition()
         self.size = 0
+        self.whole: bool | None = None
 
     def write(self, data: bytes) -> int:
         """Append `data`; returns its length, as a file does."""
         self._hash.update(data)
         self._file.write(data)
-        self.size += len(data)
+        if self._followed:
+            self._file.flush()
+        with self._changed:
+            self.size += len(data)
+            self._changed.notify_all()
         return len(data)
+
+    def follow(self) -> "Follower":
+        """Have a second reader of what is written, while it is."""
+        self._followed = True
+        return Follower(self, os.dup(self._file.fileno()))
+
+    def wait(self, size: int) -> int:
+        """Wait until it has more than `size` bytes, or is at its end; the bytes it has.
+
+        Raises:
+            Corrupt: it becomes no blob.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.size > size or self.whole is not None)
+        if self.whole is False:
+            raise Corrupt("a blob that was being sent is not finished")
+        return self.size
+
+    def end(self, whole: bool) -> None:
+        """Tell whether it has become a blob."""
+        with self._changed:
+            self.whole = whole
+            self._changed.notify_all()
 
     @property
     def digest(self) -> str:
         """The digest of what has been written so far."""
         return "sha256:" + self._hash.hexdigest()
+
+
+class Follower:
+    """What a writer gets, from the beginning on, each time it is iterated; to be closed.
+
+    Iterating raises Corrupt where the writer ends without a blob.
+    """
+
+    def __init__(self, writer: BlobWriter, file: int) -> None:
+        self.writer, self._file = writer, file
+
+    def __iter__(self) -> Iterator[bytes]:
+        offset = 0
+        while offset < self.writer.wait(offset):
+            left = self.writer.size - offset
+            piece = os.pread(self._file, min(left, _FOLLOWED_AT_ONCE), offset)
+            offset += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
 
 
 class Blobs:
@@ -121,7 +180,7 @@ class Blobs:
             OciError: the disk refused the bytes.
         """
         folder = self.folder / "sha256"
-        temporary = None
+        temporary = writer = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(prefix=".partial-", dir=folder)
@@ -134,9 +193,12 @@ class Blobs:
                 raise Corrupt(f"expected {expected}, the bytes have {writer.digest}")
             Path(temporary).chmod(0o644)
             Path(temporary).replace(self.path(writer.digest))
+            writer.end(whole=True)
         except OSError as error:
             raise OciError(f"cannot write to {folder}: {error.strerror or error}") from error
         finally:
+            if writer and not writer.whole:
+                writer.end(whole=False)
             if temporary:
                 with suppress(FileNotFoundError):
                     Path(temporary).unlink()

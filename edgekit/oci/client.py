@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from edgekit.errors import Corrupt, Unreachable
-from edgekit.oci.blobs import CHUNK, Blobs
+from edgekit.oci.blobs import CHUNK, Blobs, Follower
 from edgekit.oci.connection import ATTEMPTS, RETRIED, Connection, read_bounded
 from edgekit.oci.credentials import Credential
 from edgekit.oci.descriptor import (
@@ -25,7 +25,14 @@ from edgekit.oci.descriptor import (
     parse_json,
 )
 from edgekit.oci.reference import Reference
-from edgekit.oci.upload import Advance, mount_blob, pulling, pushing, put_blob
+from edgekit.oci.upload import (
+    Advance,
+    mount_blob,
+    pulling,
+    pushing,
+    put_blob,
+    put_blob_while_written,
+)
 
 _ACCEPT = ", ".join((INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 
@@ -178,11 +185,9 @@ class RegistryClient:
             )
         return found
 
-    def has_blob(self, name: str, descriptor: Descriptor) -> bool:
+    def has_blob(self, name: str, digest: str) -> bool:
         """Whether the repository has the blob."""
-        response = self._connection.ask(
-            "HEAD", f"/v2/{name}/blobs/{descriptor.digest}", pulling(name)
-        )
+        response = self._connection.ask("HEAD", f"/v2/{name}/blobs/{digest}", pulling(name))
         return response.status_code == 200
 
     def get_blob(
@@ -239,3 +244,9 @@ class RegistryClient:
     ) -> int:
         """Send a blob and return the bytes sent; see `edgekit.oci.upload.put_blob`."""
         return put_blob(self._connection, name, descriptor, blobs, advance, mount_from)
+
+    def put_blob_while_written(self, name: str, blob: Follower) -> int:
+        """Send a blob that is being written, unless the repository has it; see `oci.upload`."""
+        return put_blob_while_written(
+            self._connection, name, blob, lambda digest: self.has_blob(name, digest)
+        )

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -28,6 +28,8 @@ from edgekit.oci.compression import (
 from edgekit.oci.descriptor import Descriptor
 
 Kind = Literal["file", "directory", "symlink"]
+
+_PIECE = 256 * 1024  # what fits a processor's cache, through which it goes several times
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def write_layer(
     blobs: Blobs,
     compression: Compression = "gzip",
     level: int | None = None,
+    follow: Callable[[BlobWriter], None] | None = None,
 ) -> Layer:
     """Write `entries` as a layer into `blobs`.
 
@@ -100,11 +103,14 @@ def write_layer(
         blobs: takes the layer.
         compression: `gzip` for any engine, `zstd` for Docker 23 and containerd 1.5 or newer.
         level: of the compression; 6 for gzip and 9 for zstd where None.
+        follow: given the layer's writer before anything is written.
 
     Raises:
         OciError: two different entries have one path, or a file to be read is not there.
     """
     with blobs.writer() as writer:
+        if follow:
+            follow(writer)
         if compression == "none":
             # the archive is the blob: one digest serves both
             _archive(entries, writer)
@@ -148,11 +154,10 @@ def compress(
 
 
 def _archive(entries: Iterable[Entry], sink: Sink) -> None:
-    with tarfile.open(
-        fileobj=cast(BinaryIO, sink), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8"
-    ) as archive:
-        for entry in _ordered(entries):
-            _append(archive, entry)
+    """The archive as `tarfile` writes it, which would copy each file in pieces of 16 KiB."""
+    length = sum(_append(sink, entry) for entry in _ordered(entries))
+    ending = 2 * tarfile.BLOCKSIZE
+    sink.write(bytes(ending + -(length + ending) % tarfile.RECORDSIZE))
 
 
 def _ordered(entries: Iterable[Entry]) -> list[Entry]:
@@ -168,26 +173,36 @@ def _ordered(entries: Iterable[Entry]) -> list[Entry]:
     return [by_path[path] for path in sorted(by_path, key=lambda path: path.split("/"))]
 
 
-def _append(archive: tarfile.TarFile, entry: Entry) -> None:
+def _append(sink: Sink, entry: Entry) -> int:
+    """Write an entry; the bytes it has taken."""
     info = tarfile.TarInfo(entry.path)
     info.mode, info.uid, info.gid = entry.mode, entry.owner, entry.owner
     if entry.kind == "directory":
         info.type = tarfile.DIRTYPE
-        archive.addfile(info)
     elif entry.kind == "symlink":
         info.type, info.linkname, info.mode = tarfile.SYMTYPE, entry.target, 0o777
-        archive.addfile(info)
     else:
-        with _opened(entry) as (file, size):
-            info.size = size
-            try:
-                archive.addfile(info, file)
-            except OSError as error:
-                raise OciError(f"{entry.path} became shorter while it was read") from error
-            if file.read(1):
-                raise OciError(f"{entry.path} became longer while it was read")
-            if isinstance(file, _Pinned):
-                file.check()
+        with _opened(entry) as (file, info.size):
+            return _head(sink, info) + _content(sink, entry, file, info.size)
+    return _head(sink, info)
+
+
+def _head(sink: Sink, info: tarfile.TarInfo) -> int:
+    return sink.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8"))
+
+
+def _content(sink: Sink, entry: Entry, file: BinaryIO, size: int) -> int:
+    left = size
+    while left and (piece := file.read(min(left, _PIECE))):
+        left -= len(piece)
+        sink.write(piece)
+    if left:
+        raise OciError(f"{entry.path} became shorter while it was read")
+    if file.read(1):
+        raise OciError(f"{entry.path} became longer while it was read")
+    if isinstance(file, _Pinned):
+        file.check()
+    return size + sink.write(bytes(-size % tarfile.BLOCKSIZE))
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import httpx
+
 from edgekit.errors import OciError
-from edgekit.oci.blobs import Blobs
+from edgekit.oci.blobs import Blobs, BlobWriter, Follower
 from edgekit.oci.client import RegistryClient
 from edgekit.oci.descriptor import INDEXES, MANIFESTS, Descriptor, Platform
 from edgekit.oci.image import Manifest, choose_platform, manifests_of, parse_index, walk
@@ -46,6 +49,56 @@ class Image:
     platform: Platform
 
 
+class Ahead:
+    """A push that begins before there is an image: layers go up while they are written.
+
+    Args:
+        reference: where the image goes.
+        client: of that registry; closed where the block fails.
+    """
+
+    def __init__(self, reference: Reference, client: RegistryClient) -> None:
+        self._reference, self._name, self._client = reference, reference.name, client
+        self._pool = ThreadPoolExecutor(_PARALLEL)
+        self._sending: dict[BlobWriter, Future[int | None]] = {}
+        self._there = self._pool.submit(self._client.manifest_digest, self._name, reference.tag)
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, failed: object, *_more: object) -> None:
+        if failed:
+            self._client.close()  # what is being sent is not needed any more
+        self._pool.shutdown(cancel_futures=True)
+
+    def follow(self, writer: BlobWriter) -> None:
+        """Send what a writer gets."""
+        self._sending[writer] = self._pool.submit(self._send, writer.follow())
+
+    def _send(self, blob: Follower) -> int | None:
+        with closing(blob):
+            try:
+                return self._client.put_blob_while_written(self._name, blob)
+            except (OciError, httpx.TransportError, httpx.StreamError) as error:
+                log.info("a layer did not go up while it was written: %s", error)
+                return None
+
+    def there(self) -> str:
+        """The digest that the tag stood for when this began; empty where there was none."""
+        return self._there.result()
+
+    def sent(self, digest: str) -> int | None:
+        """The bytes sent of a blob, 0 where it was there; None where it is to be sent by `push`."""
+        for writer, sending in self._sending.items():
+            if writer.whole and writer.digest == digest:
+                return sending.result()
+        return None
+
+    def finish(self, blobs: Blobs, root: Descriptor, progress: Progress | None = None) -> "Pushed":
+        """Send what has not been sent; see `push`."""
+        return push(blobs, root, self._reference, self._client, progress, ahead=self)
+
+
 def push(
     blobs: Blobs,
     root: Descriptor,
@@ -53,6 +106,7 @@ def push(
     client: RegistryClient,
     progress: Progress | None = None,
     mount_from: str = "",
+    ahead: Ahead | None = None,
 ) -> Pushed:
     """Send the image at `root` to `reference`.
 
@@ -66,6 +120,7 @@ def push(
         client: of that registry.
         progress: told of each blob.
         mount_from: a repository of the same registry to take blobs from.
+        ahead: what has been sent already.
 
     Raises:
         Unreachable, Unauthorized, OciError: the registry fails or refuses.
@@ -74,14 +129,20 @@ def push(
     tell = progress or _silent
     name = reference.name
     target = reference.tag or root.digest
-    if client.manifest_digest(name, target) == root.digest:
+    unchanged = ahead is None or ahead.there() == root.digest
+    if unchanged and client.manifest_digest(name, target) == root.digest:
         return Pushed(reference.at(root.digest), 0, 0, 0)
     everything = list(walk(blobs, root))
     documents = [each for each in everything if each.media_type in (*INDEXES, *MANIFESTS)]
     contents = [each for each in everything if each not in documents]
+    below = [each.digest for each in documents if each.digest != root.digest]
 
     def send(descriptor: Descriptor) -> int:
-        if client.has_blob(name, descriptor):
+        gone = ahead.sent(descriptor.digest) if ahead else None
+        if gone is not None:
+            tell(descriptor, gone, not gone)
+            return gone or -1
+        if client.has_blob(name, descriptor.digest):
             tell(descriptor, 0, True)
             return -1
         return client.put_blob(
@@ -89,12 +150,14 @@ def push(
         )
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        sent = list(pool.map(send, contents))
+        sending = pool.map(send, contents)
+        known = set(pool.map(lambda each: client.manifest_digest(name, each), below))
+        sent = list(sending)
     total = sum(size for size in sent if size > 0)
     for document in documents:
-        place = target if document is root or document.digest == root.digest else document.digest
-        if place == document.digest and client.manifest_digest(name, place):
+        if document.digest in known:
             continue
+        place = target if document.digest == root.digest else document.digest
         client.put_manifest(name, place, document.media_type, blobs.read(document))
         total += document.size
     present = sum(1 for size in sent if size < 0)
@@ -193,7 +256,7 @@ def copy(
     for descriptor in walk(blobs, root):
         if blobs.has(descriptor):
             continue
-        if target_client.has_blob(target.name, descriptor):
+        if target_client.has_blob(target.name, descriptor.digest):
             continue
         if near and not target_client.mount_blob(target.name, descriptor, near):
             continue

@@ -8,13 +8,14 @@ from pathlib import Path
 import httpx
 
 from edgekit.errors import Corrupt
-from edgekit.oci.blobs import Blobs
+from edgekit.oci.blobs import Blobs, Follower
 from edgekit.oci.connection import ATTEMPTS, RETRIED, Connection
 from edgekit.oci.descriptor import Descriptor
 
 # Above this a blob goes up in pieces, so that a broken line costs one piece and not the whole.
 UPLOAD_CHUNK = 16 * 1024 * 1024
 _SENT_AT_ONCE = 256 * 1024
+_BYTES = {"Content-Type": "application/octet-stream"}
 
 # told how many bytes went since it was told last
 Advance = Callable[[int], None]
@@ -47,10 +48,7 @@ class FilePart:
     @property
     def headers(self) -> dict[str, str]:
         """What a request with this body says of it."""
-        return {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(self.length),
-        }
+        return {**_BYTES, "Content-Length": str(self.length)}
 
     def __iter__(self) -> Iterator[bytes]:
         left = self.length
@@ -87,27 +85,82 @@ def put_blob(
         if not location:
             return 0
     else:
-        response = connection.ask("POST", f"/v2/{name}/blobs/uploads/", pushing(name))
-        connection.expect(response, (202,), f"an upload to {connection.registry}/{name}")
-        location = connection.location(response)
+        location = _open_upload(connection, name)
     with blobs.open(descriptor):
         path = blobs.path(descriptor.digest)  # it is whole
-    body = FilePart(path, 0, descriptor.size)
+    rest: FilePart | None = FilePart(path, 0, descriptor.size)
     if descriptor.size > UPLOAD_CHUNK:
         location = _send_pieces(connection, name, location, path, descriptor.size, advance)
-        body = FilePart(path, 0, 0)
+        rest = None
+    _close_upload(connection, name, location, descriptor.digest, rest)
+    if advance and rest:
+        advance(rest.length)
+    return descriptor.size
+
+
+def put_blob_while_written(
+    connection: Connection, name: str, blob: Follower, present: Callable[[str], bool]
+) -> int:
+    """Send a blob while it is written: in one piece, its digest last, as Docker does.
+
+    Args:
+        connection: to the registry.
+        name: the repository.
+        blob: is being written.
+        present: whether the repository has the blob of a digest; asked as soon as that is known,
+            and where it is, what has not gone by then does not go.
+
+    Returns:
+        The bytes sent: 0 when it was there.
+
+    Raises:
+        Corrupt: it becomes no blob.
+        OciError, httpx.TransportError: the registry or the line fails; nothing is tried again.
+    """
+    location = _open_upload(connection, name)
+    there = False
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal there
+        asked = False
+        for piece in blob:
+            if blob.writer.whole and not asked:
+                asked = True
+                there = present(blob.writer.digest)
+            if there:
+                return
+            yield piece
+
+    response = connection.once("PATCH", location, pushing(name), _BYTES, pieces())
+    connection.expect(response, (202, 201, 204), f"a blob to {connection.registry}/{name}")
+    location = connection.location(response)
+    if there:
+        connection.once("DELETE", location, pushing(name), None, None)
+        return 0
+    _close_upload(connection, name, location, blob.writer.digest)
+    return blob.writer.size
+
+
+def _open_upload(connection: Connection, name: str) -> str:
+    """Where a blob can be sent to."""
+    response = connection.ask("POST", f"/v2/{name}/blobs/uploads/", pushing(name))
+    connection.expect(response, (202,), f"an upload to {connection.registry}/{name}")
+    return connection.location(response)
+
+
+def _close_upload(
+    connection: Connection, name: str, location: str, digest: str, rest: FilePart | None = None
+) -> None:
+    """Say what was sent, with what is still to be."""
     separator = "&" if "?" in location else "?"
     response = connection.ask(
         "PUT",
-        f"{location}{separator}digest={descriptor.digest}",
+        f"{location}{separator}digest={digest}",
         pushing(name),
-        headers=body.headers,
-        content=body,
+        headers=rest.headers if rest else _BYTES,
+        content=rest or b"",
     )
-    connection.expect(response, (201,), f"blob {descriptor.digest} to {connection.registry}/{name}")
-    if advance and body.length:
-        advance(body.length)
-    return descriptor.size
+    connection.expect(response, (201,), f"blob {digest} to {connection.registry}/{name}")
 
 
 def mount_blob(connection: Connection, name: str, descriptor: Descriptor, source: str) -> str:

@@ -4,6 +4,8 @@ import platform as machine
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from edgekit.oci.descriptor import Descriptor, Platform
 from edgekit.oci.image import choose_platform, manifests_of
 from edgekit.oci.layout import Layout, write_docker_archive
 from edgekit.oci.reference import Reference
-from edgekit.oci.transfer import Progress, Pushed, push
+from edgekit.oci.transfer import Ahead, Progress, Pushed, push
 from edgekit.packager.image import BuiltImage
 
 _LOAD_SECONDS = 600
@@ -101,6 +103,19 @@ def load(image: BuiltImage, name: str) -> None:
         )
     if answer.returncode:
         raise ImageError(f"docker load: {answer.stderr.strip()[-300:]}", "is the engine running?")
+
+
+@contextmanager
+def push_ahead(reference: Reference | None, plain_http: bool = False) -> Iterator[Ahead | None]:
+    """Push an image while it is made in the block, if it is to be pushed."""
+    if reference is None:
+        yield None
+        return
+    with (
+        RegistryClient(reference, plain_http=plain_http) as client,
+        Ahead(reference, client) as ahead,
+    ):
+        yield ahead
 
 
 def push_image(

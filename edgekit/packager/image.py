@@ -6,12 +6,12 @@ a configuration and a manifest.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edgekit.errors import OciError
-from edgekit.oci.blobs import Blobs
+from edgekit.oci.blobs import Blobs, BlobWriter
 from edgekit.oci.compression import Compression
 from edgekit.oci.descriptor import Descriptor, Platform
 from edgekit.oci.image import NamedLayer, put_image, put_index
@@ -27,6 +27,7 @@ from edgekit.packager.recipes import (
     ModelLayer,
     PackagedModel,
     Recipe,
+    remember_compressible,
 )
 from edgekit.packager.store import Progress, Store, sweep_unfinished
 from edgekit.packager.wheels import (
@@ -35,6 +36,8 @@ from edgekit.packager.wheels import (
 )
 
 log = logging.getLogger(__name__)
+
+Follow = Callable[[BlobWriter], None]
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,20 @@ class BuiltImage:
         return self.root.digest
 
 
-def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None) -> BuiltImage:
+def build_image(
+    plan: ImagePlan,
+    store: Store,
+    progress: Progress | None = None,
+    follow: Follow | None = None,
+) -> BuiltImage:
     """Make what the cache lacks, and put the image together.
+
+    Args:
+        plan: what it is made of.
+        store: holds the cache.
+        progress: told of what is done.
+        follow: given the writer of each layer that is made and needs no compression, which would
+            take longer than to send it.
 
     Raises:
         ImageError, OciError: a layer cannot be made.
@@ -90,7 +105,7 @@ def build_image(plan: ImagePlan, store: Store, progress: Progress | None = None)
     lock = threading.Lock()
 
     def make(key: str) -> None:
-        outcome = _layers(key, needed[key], plan.compression, store, progress)
+        outcome = _layers(key, needed[key], plan.compression, store, progress, follow)
         with lock:
             made[key] = outcome
 
@@ -162,19 +177,29 @@ def materials_of(plan: ImagePlan) -> Materials:
 
 
 def _layers(
-    key: str, recipe: Recipe, compression: Compression, store: Store, progress: Progress | None
+    key: str,
+    recipe: Recipe,
+    compression: Compression,
+    store: Store,
+    progress: Progress | None,
+    follow: Follow | None,
 ) -> tuple[tuple[Layer, ...], bool]:
     """The layers of a recipe, its own or those of a pulled base; and whether they were here."""
     if isinstance(recipe, PulledBase):
         here = all(store.blobs.has(layer.descriptor) for layer in recipe.layers)
         recipe.prepare(store, progress)
         return recipe.layers, here
-    layer, cached = _layer(key, recipe, compression, store, progress)
+    layer, cached = _layer(key, recipe, compression, store, progress, follow)
     return (layer,), cached
 
 
 def _layer(
-    key: str, recipe: Recipe, compression: Compression, store: Store, progress: Progress | None
+    key: str,
+    recipe: Recipe,
+    compression: Compression,
+    store: Store,
+    progress: Progress | None,
+    follow: Follow | None,
 ) -> tuple[Layer, bool]:
     """A layer from the cache, or made now; and whether it was there."""
     record = store.read_record("layers", key)
@@ -186,7 +211,12 @@ def _layer(
         except (KeyError, OciError):
             log.warning("the record of layer %s does not read; it is made again", key)
     recipe.prepare(store, progress)
-    layer = write_layer(recipe.entries(store), store.blobs, *packing(recipe, compression))
+    chosen, level = packing(recipe, compression)
+    layer = write_layer(
+        recipe.entries(store), store.blobs, chosen, level, follow if chosen == "none" else None
+    )
+    if isinstance(recipe, ModelLayer):
+        remember_compressible(recipe, store)
     store.write_record(
         "layers", key, {"descriptor": layer.descriptor.to_json(), "diff_id": layer.diff_id}
     )

@@ -19,7 +19,7 @@ MODEL_LEVEL = 1
 # Where it saves less than this share, a model is stored as it is: trained float32 weights save 7 %,
 # which no line is worth the time for, and a device unpacks nothing.
 MODEL_SAVING = 0.1
-_SAMPLES, _SAMPLE_LENGTH = 4, 128 * 1024
+_SAMPLES, _SAMPLE_LENGTH = 4, 32 * 1024
 
 RUNTIME = "opt/edgekit/runtime"
 APP = "opt/edgekit/app"
@@ -168,27 +168,34 @@ class ModelLayer:
         ]
 
 
+_RULE = [MODEL_LEVEL, MODEL_SAVING, _SAMPLES, _SAMPLE_LENGTH]
+
+
 def model_layer(model: PackagedModel, store: Store) -> ModelLayer:
     """The recipe of a model's layer; whether it is compressed is decided once for a digest."""
-    rule, key = [MODEL_LEVEL, MODEL_SAVING], model.digest.removeprefix("sha256:")
-    kept = store.read_record("models", key)
-    if kept is None or kept.get("rule") != rule or not isinstance(kept.get("compresses"), bool):
-        kept = {"rule": rule, "compresses": compresses(model.path)}
-        store.write_record("models", key, kept)
-    return ModelLayer(model, kept["compresses"])
+    kept = store.read_record("models", model.digest.removeprefix("sha256:")) or {}
+    if kept.get("rule") == _RULE and isinstance(kept.get("compresses"), bool):
+        return ModelLayer(model, kept["compresses"])
+    return ModelLayer(model, compresses(model.path))
+
+
+def remember_compressible(layer: ModelLayer, store: Store) -> None:
+    """Keep what was decided for a model, now that all of its file has been read and verified."""
+    value = {"rule": _RULE, "compresses": layer.compressible}
+    store.write_record("models", layer.model.digest.removeprefix("sha256:"), value)
 
 
 def compresses(path: Path) -> bool:
     """Whether a model file saves more than `MODEL_SAVING` when compressed, judged by samples."""
-    whole = small = 0
+    samples = []
     with path.open("rb") as file:
         length = path.stat().st_size
         for number in range(_SAMPLES):
-            file.seek(length * number // _SAMPLES)
-            sample = file.read(_SAMPLE_LENGTH)
-            whole += len(sample)
-            small += len(zlib.compress(sample, MODEL_LEVEL))
-    return small < whole * (1 - MODEL_SAVING)
+            # not from the beginning, where the graph is and not its weights
+            file.seek(length * (2 * number + 1) // (2 * _SAMPLES))
+            samples.append(file.read(_SAMPLE_LENGTH))
+    small = sum(len(zlib.compress(sample, MODEL_LEVEL)) for sample in samples)
+    return small < sum(map(len, samples)) * (1 - MODEL_SAVING)
 
 
 def runtime_files(kind: Kind = "onnx") -> Files:

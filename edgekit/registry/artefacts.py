@@ -74,7 +74,7 @@ def insert_image(
     platforms: tuple[str, ...],
     tags: Labels,
     properties: Labels,
-) -> int:
+) -> None:
     """Record an image; recorded again under the same reference, only its tags change."""
     known = connection.execute(
         sa.select(images.c.id).where(images.c.digest == digest, images.c.reference == reference)
@@ -93,7 +93,6 @@ def insert_image(
         ).scalar_one()
         put_labels(connection, image_properties, known, properties)
     put_labels(connection, image_tags, known, tags)
-    return int(known)
 
 
 def search_images(connection: sa.Connection, query: ArtefactQuery) -> list[ImageRecord]:

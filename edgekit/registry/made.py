@@ -34,7 +34,7 @@ class Made(Opened):
         platforms: Sequence[str],
         tags: Labels = NO_LABELS,
         properties: Labels = NO_LABELS,
-    ) -> ImageRecord:
+    ) -> None:
         """Record that an image was made from a model version, which can then not be deleted.
 
         Args:
@@ -60,8 +60,6 @@ class Made(Opened):
                 tags=check_labels("tag", tags),
                 properties=check_labels("property", properties),
             )
-            recorded = artefacts.search_images(connection, ArtefactQuery(digest=digest))
-        return next(image for image in recorded if image.reference == reference)
 
     def images(self, query: ArtefactQuery | None = None) -> list[ImageRecord]:
         """The images that fit `query` (all, without one), the oldest first."""

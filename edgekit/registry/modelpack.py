@@ -89,7 +89,7 @@ def push_model(
         sent = 0
         config, layers, _ = _parts(data, str(target))
         for descriptor in (*layers, config):
-            if not client.has_blob(target.name, descriptor):
+            if not client.has_blob(target.name, descriptor.digest):
                 sent += client.put_blob(target.name, descriptor, blobs, advance)
         place = target.tag or manifest.digest
         if client.manifest_digest(target.name, place) != manifest.digest:

@@ -35,13 +35,17 @@ class Opened:
         """
         return cls(Database(workspace.database_url), BlobStore(workspace.blob_url, workspace.cache))
 
-    def stored_file(self, digest: str) -> Path:
+    def stored_file(self, digest: str, *, verify: bool = True) -> Path:
         """A local file with a stored file's content, verified on this very call.
+
+        Args:
+            digest: of the file.
+            verify: may be False for a caller that hashes all it reads of the file.
 
         Raises:
             RegistryError: it is missing or damaged.
         """
-        return self._blobs.path(digest)
+        return self._blobs.path(digest, verify=verify)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -192,7 +192,7 @@ def test_a_version_in_use_is_not_deleted_and_its_users_are_named(
 def test_images_are_recorded_and_found(registry: Registry, digits: Path) -> None:
     ref = registry.register(digits, "digits").ref
 
-    image = registry.record_image(
+    registry.record_image(
         ModelRef("digits"),
         digest=DIGEST,
         reference="host/digits:1",
@@ -201,9 +201,10 @@ def test_images_are_recorded_and_found(registry: Registry, digits: Path) -> None
         properties={"p": "2"},
     )
 
+    (image,) = registry.images()
     assert image.model == ref
     assert image.platforms == ("linux/amd64", "linux/arm64")
-    assert registry.images() == [image]
+    assert (image.tags, image.properties) == ({"a": "1"}, {"p": "2"})
     assert registry.images(ArtefactQuery(model=ModelRef("digits"))) == [image]
     assert registry.images(ArtefactQuery(model=ModelRef("digits", 2))) == []
     assert registry.images(ArtefactQuery(digest=DIGEST)) == [image]
