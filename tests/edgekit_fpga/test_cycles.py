@@ -5,7 +5,7 @@ import pytest
 
 from edgekit_fpga import compile_model, isa
 from edgekit_fpga.boards import Link, load_board
-from edgekit_fpga.cycles import link_cycles, program_costs, program_cycles
+from edgekit_fpga.cycles import FETCH_CYCLES, link_cycles, program_costs, program_cycles
 from edgekit_fpga.driver.npu import cycle_limit
 from edgekit_fpga.driver.serial import MOST_WORDS_BUSY, SEND, SerialPort, frame
 from edgekit_fpga.errors import BoardError
@@ -61,8 +61,8 @@ def test_loads_follow_each_other_and_layers_wait_for_the_last():
     load = isa.Load(count=16)  # 2048 bytes, 512 cycles
     costs = program_costs((conv, load, conv, load, wait, isa.End()), simulated(BOARD))
     own = 100 + BOARD.array.latency
-    assert [cost.work for cost in costs] == [own, 36, own, 36, own, 0]
-    assert [cost.waiting for cost in costs] == [0, 0, 0, 512 - 36 - own, 512 - 36, 0]
+    assert [cost.work for cost in costs] == [own, FETCH_CYCLES, own, FETCH_CYCLES, own, 0]
+    assert [cost.waiting for cost in costs] == [0, 0, 0, 512 - FETCH_CYCLES - own, 512 - FETCH_CYCLES, 0]
 
 
 def test_a_profile_says_who_waits_for_weights_and_adds_up():
