@@ -60,9 +60,9 @@ def test_loads_follow_each_other_and_layers_wait_for_the_last():
     wait = dataclasses.replace(conv, wait=1)
     load = isa.Load(count=16)  # 2048 bytes, 512 cycles
     costs = program_costs((conv, load, conv, load, wait, isa.End()), simulated(BOARD))
-    own = 100 + BOARD.array.latency
-    assert [cost.work for cost in costs] == [own, FETCH_CYCLES, own, FETCH_CYCLES, own, 0]
-    assert [cost.waiting for cost in costs] == [0, 0, 0, 512 - FETCH_CYCLES - own, 512 - FETCH_CYCLES, 0]
+    own, fetch = 100 + BOARD.array.latency, FETCH_CYCLES
+    assert [cost.work for cost in costs] == [own, fetch, own, fetch, own, 0]
+    assert [cost.waiting for cost in costs] == [0, 0, 0, 512 - fetch - own, 512 - fetch, 0]
 
 
 def test_a_profile_says_who_waits_for_weights_and_adds_up():

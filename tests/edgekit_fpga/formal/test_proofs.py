@@ -101,7 +101,7 @@ def proves_wrong(module, depth, wrong, folder, **parameters):
     [
         ("rounder", 5, ("rounder", "zeros || only_ulp : ones", "zeros : ones")),
         ("requantizer", 6, ("requantizer", "24'hffffff :", "24'hfffffe :")),
-        ("requantizer", 6, ("requantizer", "{18'b0, magnitude_3[17:0]}", "{19'b0, magnitude_3[16:0]}")),
+        ("requantizer", 6, ("requantizer", "18'b0, magnitude_3[17:0]", "19'b0, magnitude_3[16:0]")),
         ("requantizer", 6, ("requantizer", "magnitude_4[23:18]}", "magnitude_4[22:17]}")),
         ("requantizer", 6, ("requantizer", "k < 6", "k < 5")),
         ("requantizer", 6, ("requantizer", "middle_product, 18'b0", "middle_product, 17'b0")),
