@@ -21,7 +21,7 @@ from edgekit_sim.iothub import HubHandle, start_hub
 pytestmark = [
     pytest.mark.needs("netns"),
     pytest.mark.timeout(600),
-    # a reset in the midst of a write ends paho's thread with ssl.SSLEOFError, and its client for good
+    # a reset in the midst of a write ends paho's thread (ssl.SSLEOFError), and so its client
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
 PREFIX = "edgekit-"
