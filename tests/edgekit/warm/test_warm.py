@@ -7,7 +7,7 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,15 @@ def test_folder_environment_and_umask_are_the_clients(warm: Shell, tmp_path: Pat
     assert made == 2 * [(0, True, {"k": 0o600, "k.pub": 0o640})]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Commands do not inherit that SIGINT is ignored, as tests do that run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("warmly", [True, False])
 def test_ctrl_c_on_the_terminal_ends_a_command(warm: Shell, pipe: Path, warmly: bool) -> None:
     process, terminal = warm.on_terminal(pipe.parent, *CHECK, warm=warmly)
