@@ -11,6 +11,7 @@ from edgekit_fpga.boards import Board
 from edgekit_fpga.cores import lacking
 from edgekit_fpga.errors import IsaError
 from edgekit_fpga.program import Program
+from edgekit_fpga.windows import window_steps
 
 # steps of one output tile that any net worth running stays far below
 MOST_STEPS = 1 << 15
@@ -154,7 +155,7 @@ def _sums(step: isa.Conv | isa.Pack | isa.Depthwise, board: Board) -> Iterator[s
         elif step.steps != -(-patch // array.reduction_lanes):
             yield f"{step.steps} steps for a patch of {patch} bytes"
     elif isinstance(step, isa.Depthwise):
-        if step.steps != -(-taps // array.reduction_lanes):
+        if taps and step.steps != window_steps(step, array):
             yield f"{step.steps} steps for {taps} taps"
     elif step.advance:
         if step.advance != 1 or step.steps != taps or step.in_granules < step.out_granules:

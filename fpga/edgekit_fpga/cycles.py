@@ -1,11 +1,11 @@
 """The cycle model of docs/npu-isa.md: what each instruction costs on an array."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit_fpga import isa
 from edgekit_fpga.boards import AXI, COMPACT, Array, Board
+from edgekit_fpga.windows import in_grid
 
 # how often the compact core takes a result with a residual add, and one of MUL
 ADD_CYCLES, MULTIPLY_CYCLES = 60, 26
@@ -118,10 +118,10 @@ def _work(layer: isa.Layer, array: Array) -> int:
 
 
 def _windowed(layer: isa.Layer, array: Array, tile: int) -> int:
-    span = (layer.kernel_width - 1) * layer.dilation_width + 1
-    columns = (layer.out_width - 1) * min(layer.stride_width, span) + span
-    rows = (ky * layer.dilation_height % array.banks for ky in range(layer.kernel_height))
-    column = max(Counter(rows).values())
+    wide, high = layer.kernel_width, layer.kernel_height
+    reuse = layer.dilation_width == 1 and layer.stride_width < wide
+    columns = wide + (layer.out_width - 1) * (layer.stride_width if reuse else wide)
+    column = ceil_div(high, array.banks) if in_grid(layer, array) else high
     block = array.reduction_lanes // array.output_lanes
     whole, rest = divmod(layer.out_granules, block)
     groups = [block] * whole + [rest] * (rest > 0)

@@ -24,6 +24,7 @@ from edgekit_fpga.arithmetic import (
 from edgekit_fpga.boards import Array
 from edgekit_fpga.errors import IsaError
 from edgekit_fpga.program import Program, unpack_entry
+from edgekit_fpga.windows import tap_lanes
 
 Numbers = NDArray[Any]
 FLOAT32_EXACT = 1 << 24
@@ -196,11 +197,12 @@ class Machine:
     def _depthwise(self, layer: isa.Depthwise, memory: Activations, tiles: Int8) -> Numbers:
         source = memory.read(_input(layer, layer.out_granules))
         factors = tiles.transpose(1, 3, 0, 2).reshape(-1, source.shape[-1]).astype(np.float32)
+        lanes = tap_lanes(layer, self.array)
         shape = (len(source), layer.out_height, layer.out_width, source.shape[-1])
         total = np.zeros(shape, np.float32)
         padded = _padded(layer, source).astype(np.float32)
-        for number, (_, _, tap) in enumerate(_slices(layer, padded)):
-            total += tap * factors[number]
+        for ky, kx, tap in _slices(layer, padded):
+            total += tap * factors[lanes[ky, kx]]
         return total
 
     def _diagonal(self, layer: isa.Conv, memory: Activations, tiles: Int8, taps: int) -> Numbers:

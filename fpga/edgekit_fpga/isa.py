@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from edgekit_fpga.errors import IsaError
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 INSTRUCTION_BYTES = 128
 TABLE_ENTRIES = 256
 TABLE_ENTRY_BITS = 36

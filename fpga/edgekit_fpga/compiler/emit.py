@@ -1,10 +1,11 @@
 """From layers and placements to instructions and the memories they read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit_fpga import isa
 from edgekit_fpga.arithmetic import Int8, Int64, Multiplier
@@ -17,6 +18,7 @@ from edgekit_fpga.cores import lacking
 from edgekit_fpga.cycles import ceil_div
 from edgekit_fpga.errors import BoardError, IsaError, Problem, Refused
 from edgekit_fpga.program import Placement, Program, Trace, pack_entry
+from edgekit_fpga.windows import tap_lanes, window_steps
 
 
 @dataclass
@@ -220,8 +222,9 @@ def _conv(
     taps = layer.window.taps
     if layer.groups > 1:
         if taps <= array.window_taps:
-            steps = ceil_div(taps, array.reduction_lanes)
-            return isa.Depthwise(**fields, steps=steps), depthwise_words(weights, *lanes)
+            depthwise = isa.Depthwise(**fields)
+            depthwise = replace(depthwise, steps=window_steps(depthwise, array))
+            return depthwise, depthwise_words(weights, *lanes, tap_lanes(depthwise, array))
         diagonal = isa.Conv(**fields, steps=taps, advance=1)
         return diagonal, diagonal_words(weights, *lanes)
     dense = channels % array.output_lanes == 0 or _is_dense(fields, channels, array.output_lanes)
@@ -273,9 +276,13 @@ def packed_words(weights: Int8, outputs: int, reduction: int) -> Int8:
     return conv_words(flat, outputs, reduction)
 
 
-def depthwise_words(weights: Int8, outputs: int, reduction: int) -> Int8:
-    """DWCONV: tile, step, (o, i), lane i holding a tap."""
-    return conv_words(weights.reshape(len(weights), -1, 1, 1), outputs, reduction)
+def depthwise_words(
+    weights: Int8, outputs: int, reduction: int, lanes: NDArray[np.intp]
+) -> Int8:
+    """DWCONV: tile, step, (o, i), every tap in its lane, step * I + i, of `lanes` (KH, KW)."""
+    flat = np.zeros((len(weights), lanes.max() + 1, 1, 1), np.int8)
+    flat[:, lanes, 0, 0] = weights[:, 0]
+    return conv_words(flat, outputs, reduction)
 
 
 def diagonal_words(weights: Int8, outputs: int, reduction: int) -> Int8:

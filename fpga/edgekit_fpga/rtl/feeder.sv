@@ -18,6 +18,7 @@ module feeder #(
     parameter int B = 4,
     parameter int P = 80,
     parameter int T = 16,
+    parameter int S = 4,
     parameter int OFFSET_BITS = O > 1 ? $clog2(O) : 1
 ) (
     input  logic                     clk,
@@ -26,6 +27,7 @@ module feeder #(
     input  npu_isa::instruction_t    instruction,
     input  npu_setup::setup_t        setup,
     // operands
+    input  logic                     operand_grouped,  // a column's rows come together
     input  logic                     operand_arrives,  // the queue will have one more in 2 cycles
     input  logic                     operand_valid,
     input  logic [B-1:0][I*8-1:0]    operand_rows,
@@ -56,7 +58,7 @@ module feeder #(
   localparam int WORDS = (T + I - 1) / I;    // beats of the largest window
   localparam int PATCH_WORDS = P / I;
 
-  logic is_pack, is_window, is_max, is_map, is_mul, grouped;
+  logic is_pack, is_window, is_max, is_map, is_mul;
   logic to_window, to_patch, many_beats;
   logic [7:0] zero_a, zero_b;
   logic [23:0] requant;
@@ -69,7 +71,6 @@ module feeder #(
     is_window <= instruction.opcode == npu_isa::MAXPOOL || instruction.opcode == npu_isa::DWCONV;
     is_map    <= instruction.opcode == npu_isa::MAP;
     is_mul    <= instruction.opcode == npu_isa::MUL;
-    grouped   <= instruction.dilation_height == 8'd1;
     // a cycle later, for those who would have to share a register with all lanes
     to_window  <= is_window;
     to_patch   <= is_pack;
@@ -80,16 +81,19 @@ module feeder #(
   logic window_ready, window_complete, window_ends_block, patch_ready, patch_complete;
   logic window_done_1, patch_done_1;
   logic [T-1:0][I*8-1:0] taps;
+  logic [T-1:0] used;
   logic [P*8-1:0] bytes;
   window #(
       .I(I),
       .B(B),
-      .T(T)
+      .T(T),
+      .S(S)
   ) the_window (
       .clk,
       .reset(reset || start),
       .instruction,
-      .grouped,
+      .setup,
+      .grouped(operand_grouped),
       .push(to_window && operand_valid),
       .rows(operand_rows),
       .first_group(operand_first_group),
@@ -99,6 +103,7 @@ module feeder #(
       .complete(window_complete),
       .ends_block(window_ends_block),
       .taps,
+      .used,
       .done(window_done_1)
   );
   patch #(
@@ -299,7 +304,7 @@ module feeder #(
   ) maximum (
       .clk,
       .taps(taps_3[T-1:0]),
-      .count(setup.taps),
+      .used,
       .largest(max_data)
   );
   always_ff @(posedge clk)

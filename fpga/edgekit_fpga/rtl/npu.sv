@@ -57,6 +57,7 @@ module npu #(
   localparam int TILE_BITS = $clog2(REQUANT_TILES);
   localparam int TABLE_BITS = $clog2(TABLE_ENTRIES);
   localparam int LOADER_WIDTH = I > 8 ? I * O * 8 : O * 64;
+  localparam int S = npu_setup::window_side(T);
   localparam int GRANULE_PIECES = O > 4 ? O * 8 : 32;  // bits of the words a granule comes in
 
   npu_isa::instruction_t instruction;
@@ -144,7 +145,7 @@ module npu #(
   logic host_read;
   logic [31:0] host_address;
   logic [O*8-1:0] host_data;
-  logic operand_arrives, operand_valid, operand_first_group, operand_first_chunk, operand_last;
+  logic operand_grouped, operand_arrives, operand_valid, operand_first_group, operand_first_chunk, operand_last;
   logic operand_last_of_block, operand_pop;
   logic [B-1:0][I*8-1:0] operand_rows;
   logic [OFFSET_BITS-1:0] operand_offset;
@@ -164,6 +165,7 @@ module npu #(
       .I(I),
       .O(O),
       .B(B),
+      .S(S),
       .GRANULES(GRANULES)
   ) reader (
       .clk,
@@ -179,6 +181,7 @@ module npu #(
       .host_bank(BANK_BITS'(host_address >> 24)),
       .host_granule(host_address[23:0]),
       .host_data,
+      .operand_grouped,
       .operand_arrives,
       .operand_valid,
       .operand_rows,
@@ -204,13 +207,15 @@ module npu #(
       .O(O),
       .B(B),
       .P(P),
-      .T(T)
+      .T(T),
+      .S(S)
   ) the_feeder (
       .clk,
       .reset,
       .start(launch),
       .instruction,
       .setup,
+      .operand_grouped,
       .operand_arrives,
       .operand_valid,
       .operand_rows,

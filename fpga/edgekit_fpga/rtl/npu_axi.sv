@@ -71,7 +71,7 @@ module npu_axi #(
     output logic        busy
 );
   localparam logic [31:0] ID = 32'h4e505531;
-  localparam logic [31:0] VERSION = 32'd1;
+  localparam logic [31:0] VERSION = 32'd2;
   localparam logic [1:0] OKAY = 2'b00, SLVERR = 2'b10;
   localparam logic [5:0] CONTROL = 6'h09, STATUS = 6'h0a, CYCLES = 6'h0b, TARGET = 6'h0c,
       TARGET_ADDRESS = 6'h0d, READ_ADDRESS = 6'h0e, READ_COUNT = 6'h0f;

@@ -13,4 +13,10 @@ package npu_setup;
     logic [15:0] taps;          // kernel_height * kernel_width
     logic [15:0] post;          // cycles that the requantizers, tables and adders need for a tile
   } setup_t;
+
+  // Rows and columns of the grid that a window's taps are: the root of their number, rounded down.
+  function automatic int window_side(int taps);
+    window_side = 1;
+    for (int side = 1; side * side <= taps; side++) window_side = side;
+  endfunction
 endpackage

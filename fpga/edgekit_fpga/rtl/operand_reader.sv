@@ -14,6 +14,7 @@ module operand_reader #(
     parameter int I = 16,
     parameter int O = 8,
     parameter int B = 4,
+    parameter int S = 4,
     parameter int GRANULES = 2048,
     parameter int DEPTH = 16,
     parameter int BANK_BITS = B > 1 ? $clog2(B) : 1,
@@ -35,6 +36,7 @@ module operand_reader #(
     input  logic [           23:0] host_granule,
     output logic [        O*8-1:0] host_data,
     // operands: B rows of I bytes
+    output logic                   operand_grouped,     // a column's rows come together
     output logic                   operand_arrives,     // the queue will have one more in 2 cycles
     output logic                   operand_valid,
     output logic [B-1:0][I*8-1:0]  operand_rows,
@@ -63,10 +65,12 @@ module operand_reader #(
   } request_t;
   request_t asked, request;
   logic walker_valid, walker_ready, operand_request, operand_ready, grouped;
+  assign operand_grouped = grouped;
   operand_walker #(
       .I(I),
       .O(O),
-      .B(B)
+      .B(B),
+      .S(S)
   ) operands (
       .clk,
       .reset,

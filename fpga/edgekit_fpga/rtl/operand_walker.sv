@@ -7,8 +7,9 @@
 //   DWCONV, MAXPOOL   block of I / O tiles, y, x, new column of the window, group of kernel rows
 //
 // Columns of a window that the pixel before had read already are not read again if the stride is
-// smaller than the kernel and there is no dilation; kernel rows are read in groups of B if there
-// is no vertical dilation, else one by one.
+// smaller than the kernel and there is no dilation; kernel rows are read in groups of B if the window
+// is a grid of S x S taps (window.sv), which takes kernels of that size without vertical dilation,
+// else one by one.
 //
 // Handshake: `start` begins the layer; `valid` and the request, which come from registers, stand
 // until `ready`. The first one comes 3 cycles after `start`, then one a cycle.
@@ -16,6 +17,7 @@ module operand_walker #(
     parameter int I = 16,
     parameter int O = 8,
     parameter int B = 4,
+    parameter int S = 4,
     parameter int BANK_BITS = B > 1 ? $clog2(B) : 1
 ) (
     input  logic                  clk,
@@ -62,7 +64,9 @@ module operand_walker #(
   logic [7:0] repeat_x_end, repeat_y_end;
   logic [23:0] tile_step, stride_number;
   logic reuse, groups, reuses;
-  assign groups = pack || (window && instruction.dilation_height == 8'd1);
+  assign groups = pack || (window && instruction.dilation_height == 8'd1
+                           && instruction.kernel_height <= 16'(S)
+                           && instruction.kernel_width <= 16'(S));
   assign reuses = window && instruction.dilation_width == 8'd1
                && {8'b0, instruction.stride_width} < instruction.kernel_width;
   always_ff @(posedge clk) begin

@@ -43,7 +43,7 @@ module serial_commands #(
     input  logic [31:0] out_data
 );
   localparam logic [31:0] IDENTITY = 32'h4e505531;
-  localparam logic [31:0] VERSION = 32'd1;
+  localparam logic [31:0] VERSION = 32'd2;
   typedef enum logic [2:0] {COMMAND, MEMORY, ADDRESS, COUNT, LOAD, RUN, READ, ANSWER} state_t;
   state_t state;
 

@@ -1,23 +1,27 @@
-// The window of DWCONV and MAXPOOL: T words of I bytes, one word a tap, taps in the order
-// ky * kernel_width + kx. Three copies: one that columns are shifted into, one that waits, one that is
-// being used. The one that waits makes up for a row's first window, all of whose columns are new.
+// The window of DWCONV and MAXPOOL: T words of I bytes, one word a tap. Three copies: one that columns
+// are shifted into, one that waits, one that is being used. The one that waits makes up for a row's
+// first window, all of whose columns are new.
 //
-// A column comes in groups of up to B rows. The first group shifts all words by one tap; every
-// row then goes into the last tap of its kernel row. Which taps those are, and which group and row
-// of it they wait for, is made of the kernel's width in the first three cycles of the layer.
+// `grouped`: the taps are a grid of S rows and S columns, tap r * S + c, and every kernel row is one of
+// its rows. A column comes in groups of up to B rows, each of which enters its row at c = 0. Else all
+// taps are one chain, and every row of a column, which comes alone, enters at tap 0. Either way the
+// newest column has the lowest numbers, and no word ever moves but to the next tap.
 //
 // Handshake: a group is taken where `push` meets `ready`, and waits in a register first. `complete`
 // is high for a cycle for every window, with `ends_block`; from two cycles later on `done` may say that
 // it was used, and in the cycle after `done` it is in `taps` for the last time. All data follow what is
-// decided on them a cycle later, so that registers enable registers.
+// decided on them a cycle later, so that registers enable registers. `used` says which taps the kernel
+// has; like `grouped`, which may not come later than three cycles before the first group, it stands for the layer.
 module window #(
     parameter int I = 16,
     parameter int B = 4,
-    parameter int T = 16
+    parameter int T = 16,
+    parameter int S = 4
 ) (
     input  logic                   clk,
     input  logic                   reset,
     input  npu_isa::instruction_t  instruction,
+    input  npu_setup::setup_t      setup,
     input  logic                   grouped,
     input  logic                   push,
     input  logic [ B-1:0][I*8-1:0] rows,
@@ -28,34 +32,27 @@ module window #(
     output logic                   complete,
     output logic                   ends_block,
     output logic [ T-1:0][I*8-1:0] taps,
+    output logic [ T-1:0]          used,
     input  logic                   done
 );
-  localparam int GROUP_BITS = $clog2(T + 1);
+  localparam int ROWS = (T + S - 1) / S;     // of S taps, those that only a chain has counted
+  localparam int GROUPS = (S + B - 1) / B;   // in which a column comes
+  localparam int GROUP_BITS = $clog2(GROUPS + 1);
 
-  // ---- once a layer: the tap's kernel row ends there; the group and the row it comes as
-  logic [T-1:0] ends;
-  logic [T-1:0][GROUP_BITS-1:0] group_of;
-  logic [T-1:0][B-1:0] row_of;
-  logic [T:1] width_is;
+  logic chain;
   always_ff @(posedge clk) begin
-    for (int w = 1; w <= T; w++) width_is[w] <= instruction.kernel_width == 16'(w);
-    for (int n = 0; n < T; n++) begin
-      ends[n]     <= 1'b0;
-      group_of[n] <= '0;
-      row_of[n]   <= B'(1);
-      for (int w = 1; w <= n + 1; w++)
-        if ((n + 1) % w == 0 && width_is[w]) begin
-          ends[n]     <= 1'b1;
-          group_of[n] <= GROUP_BITS'(grouped ? ((n + 1) / w - 1) / B : (n + 1) / w - 1);
-          if (grouped) row_of[n] <= B'(1 << (((n + 1) / w - 1) % B));
-        end
-    end
+    chain <= !grouped;
+    for (int n = 0; n < T; n++)
+      if (chain) used[n] <= 16'(n) < setup.taps;
+      else
+        used[n] <= n < S * S && 16'(n / S) < instruction.kernel_height
+                && 16'(n % S) < instruction.kernel_width;
   end
 
-  // ---- a group waits: its rows, and which taps take which of them
-  logic held, held_last, held_last_of_block, shift, take;
+  // ---- a group waits: its rows, and which rows of taps they move
+  logic held, held_last, held_last_of_block, take;
   logic [B-1:0][I*8-1:0] held_rows;
-  logic [T-1:0][B-1:0] takes;
+  logic [ROWS-1:0] moves;
   logic [GROUP_BITS-1:0] group, group_now;
   assign group_now = first_group ? '0 : group;
   assign ready = !held || take;
@@ -64,42 +61,32 @@ module window #(
       held_rows          <= rows;
       held_last          <= last;
       held_last_of_block <= last_of_block;
-      shift              <= first_group;
       group              <= group_now + 1'b1;
-      for (int n = 0; n < T; n++)
-        takes[n] <= ends[n] && group_of[n] == group_now ? row_of[n] : '0;
+      for (int r = 0; r < ROWS; r++) moves[r] <= chain || group_now == GROUP_BITS'(r / B);
     end
     if (reset) held <= 1'b0;
     else held <= ready ? push : 1'b1;
   end
 
   // ---- into the window, and on
-  logic [T-1:0][I*8-1:0] filling, filled, waiting;
+  logic [T-1:0][I*8-1:0] filling, waiting;
   logic full, waits, valid, lay_by, move;
   assign move   = waits && (!valid || done);
   assign lay_by = full && (!waits || move);
   assign take   = held && (!full || lay_by);
-  logic take_1, lay_by_1, move_1, shift_1;
+  logic lay_by_1, move_1;
   logic [B-1:0][I*8-1:0] rows_1;
-  logic [T-1:0][B-1:0] takes_1;
-  logic [T-1:0] keeps_1;  // no row comes into this tap
+  logic [ROWS-1:0] moves_1;
   always_ff @(posedge clk) begin
-    take_1   <= take;
     lay_by_1 <= lay_by;
     move_1   <= move;
-    shift_1  <= shift;
+    moves_1  <= moves & {ROWS{take}};
     rows_1   <= held_rows;
-    takes_1  <= takes;
-    for (int n = 0; n < T; n++) keeps_1[n] <= takes[n] == 0;
-  end
-  always_comb
-    for (int n = 0; n < T; n++) begin
-      filled[n] = (shift_1 && n + 1 < T ? filling[(n+1)%T] : filling[n]) & {I * 8{keeps_1[n]}};
-      for (int k = 0; k < B; k++)
-        if (comes_as(n, k)) filled[n] = filled[n] | (rows_1[k] & {I * 8{takes_1[n][k]}});
-    end
-  always_ff @(posedge clk) begin
-    if (take_1) filling <= filled;
+    for (int n = 0; n < T; n++)
+      if (moves_1[n/S]) begin
+        if (n == 0 || (n % S == 0 && n < S * S && !chain)) filling[n] <= rows_1[n/S%B];
+        else filling[n] <= filling[(n+T-1)%T];
+      end
     if (lay_by_1) waiting <= filling;
     if (move_1) taps <= waiting;
     ends_block <= held_last_of_block;
@@ -115,11 +102,4 @@ module window #(
       valid    <= move || (valid && !done);
     end
   end
-
-  // Whether a kernel of any width lets tap n come as row k of a group.
-  function automatic logic comes_as(int n, int k);
-    comes_as = k == 0;
-    for (int w = 1; w <= n + 1; w++)
-      if ((n + 1) % w == 0 && ((n + 1) / w - 1) % B == k) comes_as = 1'b1;
-  endfunction
 endmodule

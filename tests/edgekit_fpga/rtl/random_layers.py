@@ -7,6 +7,7 @@ import numpy as np
 from edgekit_fpga import isa
 from edgekit_fpga.boards import COMPACT
 from edgekit_fpga.program import Placement, Program, Trace, pack_entry
+from edgekit_fpga.windows import tap_lanes, window_steps
 
 KINDS = ("CONV", "DIAGONAL", "PACK", "DWCONV", "MAXPOOL", "MAP", "MUL")
 
@@ -229,13 +230,16 @@ class Generator:
         window, size = self._window(self.array.window_taps)
         tiles = self.number(1, 5)
         taps = window["kernel_height"] * window["kernel_width"]
-        steps = -(-taps // reduction)
-        weights = self.rng.integers(-128, 128, (tiles, steps, lanes, reduction))
-        weights[:, -1, :, taps - (steps - 1) * reduction :] = 0
+        layer = isa.Depthwise(**window)
+        steps = window_steps(layer, self.array)
+        weights = np.zeros((tiles, lanes, steps * reduction), np.int64)
+        places = tap_lanes(layer, self.array).reshape(-1)
+        weights[:, :, places] = self.rng.integers(-128, 128, (tiles, lanes, taps))
+        words = weights.reshape(tiles, lanes, steps, reduction).transpose(0, 2, 1, 3)
         return {
             **self._source(self.input(tiles * lanes, *size), tiles), **window,
             "out_granules": tiles, "steps": steps,
-            "weights": self.words(weights.reshape(-1, lanes, reduction)),
+            "weights": self.words(words.reshape(-1, lanes, reduction)),
             "requant": self.requantizers(tiles, 5000 * int(np.sqrt(taps))),
         }  # fmt: skip
 
