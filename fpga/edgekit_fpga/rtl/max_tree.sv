@@ -14,32 +14,30 @@ module max_tree #(
   localparam int WIDTH = 1 << $clog2(T);  // of the tree; the right ones of its places may have no tap
 
   // A heap: below node n are nodes 2n and 2n + 1, or taps from WIDTH on. A node counts if a tap below
-  // it is used; what one that does not count holds is not looked at further up.
-  logic [WIDTH-1:0] places_used;
+  // it is used; one that does not is smaller than any that does.
   logic [2*WIDTH-1:1] counts;
-  logic [WIDTH-1:1][O-1:0][7:0] best;
-  assign places_used = WIDTH'(used);
-  always_comb begin
-    counts[2*WIDTH-1:WIDTH] = places_used;
-    for (int n = WIDTH - 1; n > 0; n--) counts[n] = counts[2*n] || counts[2*n+1];
-  end
   logic [WIDTH-1:1] left_counts, right_counts;
+  logic [WIDTH-1:1][O-1:0][7:0] best;
+  always_comb
+    for (int n = 2 * WIDTH - 1; n > 0; n--)
+      counts[n] = n < WIDTH ? counts[2*n%(2*WIDTH)] || counts[(2*n+1)%(2*WIDTH)]
+                : n - WIDTH < T && used[(n-WIDTH)%T];
   always_ff @(posedge clk)
     for (int n = 1; n < WIDTH; n++) begin
       left_counts[n]  <= counts[2*n];
       right_counts[n] <= counts[2*n+1];
       for (int o = 0; o < O; o++)
         if (2 * n < WIDTH)
-          best[n][o] <= larger(best[2*n%WIDTH][o], best[(2*n+1)%WIDTH][o], left_counts[n],
-                               right_counts[n]);
+          best[n][o] <= larger(left_counts[n], best[2*n%WIDTH][o], right_counts[n],
+                               best[(2*n+1)%WIDTH][o]);
         else
-          best[n][o] <= larger(taps[2*n%WIDTH%T][o], taps[(2*n+1)%WIDTH%T][o], left_counts[n],
-                               right_counts[n]);
+          best[n][o] <= larger(left_counts[n], taps[2*n%WIDTH%T][o], right_counts[n],
+                               taps[(2*n+1)%WIDTH%T][o]);
     end
   assign largest = best[1];
 
-  function automatic logic [7:0] larger(logic [7:0] left, logic [7:0] right, logic left_counts,
-                                        logic right_counts);
-    larger = right_counts && (!left_counts || $signed(right) > $signed(left)) ? right : left;
+  // What does not count is a number of 9 bits below all that do, so that one comparison decides.
+  function automatic logic [7:0] larger(logic a_counts, logic [7:0] a, logic b_counts, logic [7:0] b);
+    larger = {b_counts, ~b[7], b[6:0]} > {a_counts, ~a[7], a[6:0]} ? b : a;
   endfunction
 endmodule

@@ -37,16 +37,17 @@ module window #(
 );
   localparam int ROWS = (T + S - 1) / S;     // of S taps, those that only a chain has counted
   localparam int GROUPS = (S + B - 1) / B;   // in which a column comes
+  localparam int TAP_BITS = $clog2(T + 1);
   localparam int GROUP_BITS = $clog2(GROUPS + 1);
 
   logic chain;
   always_ff @(posedge clk) begin
     chain <= !grouped;
     for (int n = 0; n < T; n++)
-      if (chain) used[n] <= 16'(n) < setup.taps;
+      if (chain) used[n] <= TAP_BITS'(n) < TAP_BITS'(setup.taps);
       else
-        used[n] <= n < S * S && 16'(n / S) < instruction.kernel_height
-                && 16'(n % S) < instruction.kernel_width;
+        used[n] <= n < S * S && TAP_BITS'(n / S) < TAP_BITS'(instruction.kernel_height)
+                && TAP_BITS'(n % S) < TAP_BITS'(instruction.kernel_width);
   end
 
   // ---- a group waits: its rows, and which rows of taps they move
