@@ -3,7 +3,8 @@
 // Every output lane has its own I data bytes: CONV and PACK give all lanes the same, DWCONV each
 // the taps of its channel. MUL uses lane 0 alone, with 9-bit factors; the other lanes' data are 0.
 //
-// Latency: 5 cycles from operands, which wait beside the multipliers first, to the sum; `valid_out` marks the sums of a beat with `last`.
+// Latency: 3 + $clog2(I) cycles from operands, which wait beside the multipliers first, to the sum;
+// `valid_out` marks the sums of a beat with `last`.
 module mac_array #(
     parameter int I = 16,
     parameter int O = 8
@@ -21,59 +22,56 @@ module mac_array #(
     output logic                      valid_out,
     output logic [O-1:0][31:0]        sums
 );
-  localparam int GROUPS = (I + 3) / 4;
-  logic [3:0] valids, firsts, lasts;
+  localparam int LEVELS = $clog2(I);  // of the tree that adds the products, one a cycle
+  localparam int WIDTH = 1 << LEVELS;
+  // I products of 16 bits, one of which may have 18
+  localparam int SUM_BITS = I < 4 ? 18 : 16 + LEVELS;
+  localparam int BEFORE = 2 + LEVELS;  // cycles before a beat's sum joins the accumulator
+  logic [BEFORE-1:0] valids, firsts, lasts;
   always_ff @(posedge clk) begin
-    valids    <= reset ? '0 : {valids[2:0], valid};
-    firsts    <= {firsts[2:0], first};
-    lasts     <= {lasts[2:0], last};
-    valid_out <= !reset && valids[3] && lasts[3];
+    valids    <= reset ? '0 : {valids[BEFORE-2:0], valid};
+    firsts    <= {firsts[BEFORE-2:0], first};
+    lasts     <= {lasts[BEFORE-2:0], last};
+    valid_out <= !reset && valids[BEFORE-1] && lasts[BEFORE-1];
   end
 
-  genvar o, i, g;
+  genvar o, i, n;
   generate
     for (o = 0; o < O; o++) begin : g_lane
-      logic [I*18-1:0] products;
-      for (i = 0; i < I; i++) begin : g_product
+      // A heap: node n is the sum of nodes 2n and 2n + 1; the products are nodes from WIDTH on.
+      logic [2*WIDTH*SUM_BITS-1:0] nodes;  // SUM_BITS each
+      for (i = 0; i < WIDTH; i++) begin : g_product
         if (i == 0) begin : g_wide
           logic signed [8:0] a, b;
           logic signed [17:0] product;
           assign product = a * b;
           always_ff @(posedge clk) begin
-            a              <= multiply ? factor_a[o] : {data[o][0][7], data[o][0]};
-            b              <= multiply ? factor_b[o] : {weights[o][0][7], weights[o][0]};
-            products[17:0] <= product;
+            a <= multiply ? factor_a[o] : {data[o][0][7], data[o][0]};
+            b <= multiply ? factor_b[o] : {weights[o][0][7], weights[o][0]};
+            nodes[WIDTH*SUM_BITS+:SUM_BITS] <= SUM_BITS'(product);
           end
-        end else begin : g_narrow
+        end else if (i < I) begin : g_narrow
           logic signed [7:0] a, b;
           logic signed [15:0] product;
           assign product = a * b;
           always_ff @(posedge clk) begin
-            a                   <= data[o][i];
-            b                   <= weights[o][i];
-            products[i*18+:18] <= {{2{product[15]}}, product};
+            a <= data[o][i];
+            b <= weights[o][i];
+            nodes[(WIDTH+i)*SUM_BITS+:SUM_BITS] <= SUM_BITS'(product);
           end
+        end else begin : g_none
+          assign nodes[(WIDTH+i)*SUM_BITS+:SUM_BITS] = '0;
         end
       end
-      logic [GROUPS*20-1:0] partial;
-      for (g = 0; g < GROUPS; g++) begin : g_partial
-        logic [19:0] total;
-        always_comb begin
-          total = '0;
-          for (int k = 4 * g; k < 4 * g + 4 && k < I; k++)
-            total = total + {{2{products[k*18+17]}}, products[k*18+:18]};
-        end
-        always_ff @(posedge clk) partial[g*20+:20] <= total;
+      for (n = 1; n < WIDTH; n++) begin : g_sum
+        always_ff @(posedge clk)
+          nodes[n*SUM_BITS+:SUM_BITS] <= nodes[2*n*SUM_BITS+:SUM_BITS]
+                                       + nodes[(2*n+1)*SUM_BITS+:SUM_BITS];
       end
-      logic [31:0] total, total_3;
-      always_comb begin
-        total = '0;
-        for (int k = 0; k < GROUPS; k++) total = total + {{12{partial[k*20+19]}}, partial[k*20+:20]};
-      end
-      always_ff @(posedge clk) begin
-        total_3 <= total;
-        if (valids[3]) sums[o] <= firsts[3] ? total_3 : sums[o] + total_3;
-      end
+      logic [31:0] total;
+      assign total = {{32 - SUM_BITS{nodes[2*SUM_BITS-1]}}, nodes[SUM_BITS+:SUM_BITS]};
+      always_ff @(posedge clk)
+        if (valids[BEFORE-1]) sums[o] <= firsts[BEFORE-1] ? total : sums[o] + total;
     end
   endgenerate
 endmodule

@@ -279,13 +279,16 @@ module npu #(
   );
 
   // ---- int8 again; a pool's sums take the same way when all pixels are through
-  logic [2:0][23:0] entry_under_way;
+  // an entry is at hand with its sums: as long as module mac_array takes, the memory's 2 cycles less
+  localparam int ENTRY_CYCLES = 1 + $clog2(I);
+  logic [ENTRY_CYCLES-1:0][TILE_BITS-1:0] entry_under_way;
   logic [O*64-1:0] entries;
   logic pool_valid, pool_phase, requantized, requantized_pool;
   logic [O-1:0][31:0] pool_sums;
   logic [O-1:0][7:0] requantized_data;
   logic [63:0] pool_entry;
-  always_ff @(posedge clk) entry_under_way <= {entry_under_way[1:0], beat_entry};
+  always_ff @(posedge clk)
+    entry_under_way <= {entry_under_way[ENTRY_CYCLES-2:0], TILE_BITS'(beat_entry)};
   memory #(
       .WIDTH(O * 64),
       .DEPTH(REQUANT_TILES),
@@ -295,7 +298,7 @@ module npu #(
       .write(loaded[2]),
       .write_address(TILE_BITS'(loaded_address)),
       .write_data(loaded_data[LOADER_WIDTH-1-:O*64]),
-      .read_address(TILE_BITS'(entry_under_way[2])),
+      .read_address(entry_under_way[ENTRY_CYCLES-1]),
       .read_data(entries)
   );
   always_ff @(posedge clk)
