@@ -276,9 +276,7 @@ def packed_words(weights: Int8, outputs: int, reduction: int) -> Int8:
     return conv_words(flat, outputs, reduction)
 
 
-def depthwise_words(
-    weights: Int8, outputs: int, reduction: int, lanes: NDArray[np.intp]
-) -> Int8:
+def depthwise_words(weights: Int8, outputs: int, reduction: int, lanes: NDArray[np.intp]) -> Int8:
     """DWCONV: tile, step, (o, i), every tap in its lane, step * I + i, of `lanes` (KH, KW)."""
     flat = np.zeros((len(weights), lanes.max() + 1, 1, 1), np.int8)
     flat[:, lanes, 0, 0] = weights[:, 0]

@@ -6,7 +6,8 @@ module operand_walker_proof #(
     parameter int STALLS = 0,  // `ready` may be low, for the first steps of the loops only
     parameter int I = 4,
     parameter int O = 2,
-    parameter int B = 2
+    parameter int B = 2,
+    parameter int S = 2  // so that kernels of three rows are chains
 ) (
     input logic                  clk,
     input logic                  ready,
@@ -23,7 +24,8 @@ module operand_walker_proof #(
   operand_walker #(
       .I(I),
       .O(O),
-      .B(B)
+      .B(B),
+      .S(S)
   ) dut (
       .clk,
       .reset(age == 0),
@@ -116,7 +118,8 @@ module operand_walker_proof #(
     rows          = map || mul ? 8'sd1 : 8'(instruction.kernel_height);
     // PACK reads a kernel row's columns together
     columns       = map || mul || pack ? 8'sd1 : 8'(instruction.kernel_width);
-    group_of_rows = pack || (window && instruction.dilation_height == 8'd1);
+    group_of_rows = pack || (window && instruction.dilation_height == 8'd1 && rows <= 8'(S)
+                             && columns <= 8'(S));
     group         = group_of_rows ? 8'(B) : 8'sd1;
     reuse         = window && instruction.dilation_width == 8'd1
                  && 8'(instruction.stride_width) < columns;
