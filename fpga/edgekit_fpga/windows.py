@@ -1,10 +1,10 @@
 """Where the taps of a window lie in the reduction lanes: the order of DWCONV's weights.
 
-The window of the RTL (`rtl/window.sv`) is a grid of S x S lanes, S = floor(sqrt(T)), whose rows are
-shift registers: kernel row ky is row ky of the grid, and the column read last lies in its lane 0. A
-kernel that does not fit the grid, or whose rows are dilated, takes the T lanes as one shift register
-through which the columns go row after row. The compact core reads taps one by one and keeps them in
-the order ky, kx.
+The window of the RTL (`rtl/window.sv`) is a grid of S x S lanes, S = floor(sqrt(T)), whose rows
+are shift registers: kernel row ky is row ky of the grid, and the column read last lies in its
+lane 0. A kernel that does not fit the grid, or whose rows are dilated, takes the T lanes as one
+shift register through which the columns go row after row. The compact core reads taps one by one
+and keeps them in the order ky, kx.
 """
 
 import math
