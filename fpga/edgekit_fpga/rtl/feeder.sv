@@ -137,7 +137,7 @@ module feeder #(
       .clk,
       .reset(reset || start),
       .push(to_window ? window_complete : to_patch ? patch_complete : operand_arrives),
-      .push_data(window_ends_block),
+      .push_data(to_window && window_ends_block),
       .pop(many_beats ? pixel_done : fire),
       .valid(available),
       .room(unused_room),
@@ -207,7 +207,7 @@ module feeder #(
         tile      <= block;
         tile_last <= block_single;
         weight    <= block_weight;
-        if (to_window && ends_block) begin
+        if (ends_block) begin
           block        <= block + 16'(N);
           tile         <= block + 16'(N);
           tile_last    <= next_block_single;

@@ -2,8 +2,7 @@
 // borders. One is put together while others wait in a queue, the oldest of which is being used.
 //
 // A row's I bytes are rotated so that each comes to stand in the lane of its place in the patch;
-// then every byte of the patch takes it from the row it lies in, if that is there. Places are
-// smaller than 2^16.
+// then every byte of the patch takes it from the row it lies in, if that is there.
 //
 // Handshake: a group of rows is taken where `push` meets `ready`, which is high as long as fewer than
 // MOST patches are begun and not done; so nothing on the way needs to wait. `complete` is high for a
@@ -33,6 +32,8 @@ module patch #(
 );
 
   localparam int MOST_BITS = $clog2(MOST + 1);
+  // Of places, signed: a group's last row may begin B - 1 rows after the patch, a chunk ends I further.
+  localparam int PLACE_BITS = $clog2((B + 1) * P + 2 * I) + 1;
   logic [3:1] held, held_first, held_last;
   logic [MOST_BITS-1:0] begun, begun_next;  // and not done
   logic taken;
@@ -46,39 +47,38 @@ module patch #(
     ready      <= !reset && begun_next != MOST_BITS'(MOST);
   end
 
-  logic [15:0] segment, kernel_height;
+  logic signed [PLACE_BITS-1:0] segment, kernel_height;
   always_ff @(posedge clk) begin
-    segment       <= setup.segment;
-    kernel_height <= instruction.kernel_height;
+    segment       <= PLACE_BITS'(setup.segment);
+    kernel_height <= PLACE_BITS'(instruction.kernel_height);
   end
 
   // Stage 1: the group. Where its first row begins in the patch, that row's number in the kernel,
   // and where the chunk's lane 0 stands, counted from a row's beginning.
   logic [B-1:0][I*8-1:0] rows_1, rows_2;
-  logic [15:0] group_place, group_row;
-  logic signed [15:0] lane_zero;
+  logic signed [PLACE_BITS-1:0] group_place, group_row, lane_zero;
   always_ff @(posedge clk) begin
     rows_1 <= rows;
     if (taken) begin
       if (first_chunk) begin
-        group_place <= first_group ? '0 : group_place + 16'(B) * segment;
-        group_row   <= first_group ? '0 : group_row + 16'(B);
-        lane_zero   <= -$signed(16'(offset));
-      end else lane_zero <= lane_zero + 16'(I);
+        group_place <= first_group ? '0 : group_place + PLACE_BITS'(B) * segment;
+        group_row   <= first_group ? '0 : group_row + PLACE_BITS'(B);
+        lane_zero   <= -$signed(PLACE_BITS'(offset));
+      end else lane_zero <= lane_zero + PLACE_BITS'(I);
     end
   end
 
   // Stage 2: of each row, where its lane 0 and which bytes of the patch it has.
-  logic [B-1:0][15:0] rotation, from, upto;
+  logic [B-1:0][PLACE_BITS-1:0] rotation, from, upto;
   always_ff @(posedge clk) begin
     rows_2 <= rows_1;
     for (int k = 0; k < B; k++) begin
-      logic [15:0] start, lane_end;
-      start    = k == 0 ? group_place : start + segment;
-      lane_end = lane_zero + 16'(I);
+      logic signed [PLACE_BITS-1:0] start, lane_end;
+      start    = group_place + PLACE_BITS'(k) * segment;
+      lane_end = lane_zero + PLACE_BITS'(I);
       rotation[k] <= start + lane_zero;
-      from[k]     <= lane_zero[15] ? start : start + lane_zero;
-      upto[k]     <= group_row + 16'(k) >= kernel_height ? 16'd0
+      from[k]     <= lane_zero < 0 ? start : start + lane_zero;
+      upto[k]     <= group_row + PLACE_BITS'(k) >= kernel_height ? '0
                    : start + (lane_end < segment ? lane_end : segment);
     end
   end
@@ -100,12 +100,12 @@ module patch #(
   endfunction
 
   // Which bytes of the patch lie below `place`.
-  function automatic logic [P-1:0] below(logic [15:0] place);
+  function automatic logic [P-1:0] below(logic [PLACE_BITS-1:0] place);
     logic [(P+7)/8-1:0] past, here;
     logic [7:0] low;
     for (int h = 0; h < (P + 7) / 8; h++) begin
-      past[h] = place[15:3] > 13'(h);
-      here[h] = place[15:3] == 13'(h);
+      past[h] = place[PLACE_BITS-1:3] > (PLACE_BITS - 3)'(h);
+      here[h] = place[PLACE_BITS-1:3] == (PLACE_BITS - 3)'(h);
     end
     for (int l = 0; l < 8; l++) low[l] = place[2:0] > 3'(l);
     for (int p = 0; p < P; p++) below[p] = past[p/8] || (here[p/8] && low[p%8]);

@@ -36,20 +36,22 @@ module requantizer (
   end
 
   // Stages 3 and 4: the factors once more for each multiplier, where it is. Stages 4 and 5: partial
-  // products. Stage 6: the product.
-  logic [23:0] magnitude_3, multiplier_3, multiplier_4;
+  // products, that of the highest bits in two halves. Stage 6: the product.
+  logic [23:0] magnitude_3, multiplier_3;
+  logic [17:0] multiplier_4;
   logic [23:0] magnitude_4;
   logic [5:0] shift_3, shift_4, shift_5, shift_6;
   logic negative_3, negative_4, negative_5, negative_6;
   logic [35:0] low_product, low_product_5;
   logic [23:0] middle_product;
-  logic [29:0] high_product, high_sum;
+  logic [26:0] high_left, high_right;
+  logic [29:0] high_product;
   logic [47:0] product;
-  always_comb begin
-    high_sum = '0;
-    for (int k = 0; k < 6; k++)
-      high_sum = high_sum + (multiplier_4[18+k] ? {6'b0, magnitude_4} << k : 30'b0);
-  end
+  // A magnitude by three bits.
+  function automatic logic [26:0] times(logic [23:0] factor, logic [2:0] bits);
+    times = '0;
+    for (int k = 0; k < 3; k++) times = times + (bits[k] ? {3'b0, factor} << k : 27'b0);
+  endfunction
   always_ff @(posedge clk) begin
     magnitude_3    <= magnitude;
     multiplier_3   <= multiplier_2;
@@ -57,12 +59,14 @@ module requantizer (
     negative_3     <= negative_2;
     low_product    <= {18'b0, magnitude_3[17:0]} * {18'b0, multiplier_3[17:0]};
     magnitude_4    <= magnitude_3;
-    multiplier_4   <= multiplier_3;
+    multiplier_4   <= multiplier_3[17:0];
+    high_left      <= times(magnitude_3, multiplier_3[23:21]);
+    high_right     <= times(magnitude_3, multiplier_3[20:18]);
     shift_4        <= shift_3;
     negative_4     <= negative_3;
     low_product_5  <= low_product;
-    middle_product <= {18'b0, magnitude_4[23:18]} * {6'b0, multiplier_4[17:0]};
-    high_product   <= high_sum;
+    middle_product <= {18'b0, magnitude_4[23:18]} * {6'b0, multiplier_4};
+    high_product   <= {high_left, 3'b0} + {3'b0, high_right};
     shift_5        <= shift_4;
     negative_5     <= negative_4;
     product <= {12'b0, low_product_5} + {6'b0, middle_product, 18'b0} + {high_product, 18'b0};

@@ -145,13 +145,17 @@ module sequencer #(
   always_ff @(posedge clk) next_setup.post <= lookups > turns ? lookups : turns;
 
   // ---- one instruction after the other
+  // (what kind it is stands a cycle after it has arrived; without one that has, nothing goes)
   logic ready, settled, layer_busy, go, is_layer, is_load, is_end, known;
+  always_ff @(posedge clk) begin
+    is_end   <= next.opcode == npu_isa::END;
+    is_load  <= next.opcode == npu_isa::LOAD;
+    known    <= next.opcode <= npu_isa::MUL;
+    is_layer <= next.opcode <= npu_isa::MUL && next.opcode != npu_isa::END
+             && next.opcode != npu_isa::LOAD;
+  end
   always_comb begin
-    is_end   = next.opcode == npu_isa::END;
-    is_load  = next.opcode == npu_isa::LOAD;
-    known    = next.opcode <= npu_isa::MUL;
-    is_layer = known && !is_end && !is_load;
-    ready    = fetching && arrived == 6'd32 && product == 4'(PRODUCTS)
+    ready = fetching && arrived == 6'd32 && product == 4'(PRODUCTS)
             && !product_1_valid && !product_2_valid;
     go       = settled && (!layer_busy || layer_done);
     load         = go && is_load;
@@ -173,7 +177,8 @@ module sequencer #(
       fetching        <= 1'b1;
       program_counter <= '0;
       cycles          <= '0;
-    end else if (go) begin
+    end
+    if (go) begin
       program_counter <= program_counter + 1'b1;
       if (is_layer) begin
         instruction <= next;
