@@ -32,10 +32,12 @@ module requantizer_proof (
   (* hierconn *) wire [23:0] \dut.magnitude_3 ;
   (* hierconn *) wire [23:0] \dut.multiplier_3 ;
   (* hierconn *) wire [23:0] \dut.magnitude_4 ;
-  (* hierconn *) wire [23:0] \dut.multiplier_4 ;
+  (* hierconn *) wire [17:0] \dut.multiplier_4 ;
   (* hierconn *) wire [35:0] \dut.low_product ;
   (* hierconn *) wire [35:0] \dut.low_product_5 ;
   (* hierconn *) wire [23:0] \dut.middle_product ;
+  (* hierconn *) wire [26:0] \dut.high_left ;
+  (* hierconn *) wire [26:0] \dut.high_right ;
   (* hierconn *) wire [29:0] \dut.high_product ;
   (* hierconn *) wire [47:0] \dut.product ;
   (* hierconn *) wire [5:0] \dut.shift_6 ;
@@ -59,25 +61,32 @@ module requantizer_proof (
       assert (front[1] == { \dut.magnitude , \dut.multiplier_2 , \dut.shift_2 , \dut.negative_2 });
 
   // ---- the product: its factors wait, the first of three parts is made a cycle before the others and
-  // waits for them; a cycle later their sum, which is it:
+  // waits for them, the last comes in two halves; a cycle later their sum, which is it:
   // m * n = m_low * n_low + (m_high * n_low + m * n_high) * 2^18
   logic [35:0] low_low, low_before;
   logic [23:0] high_low;
-  logic [29:0] all_high, rows;
-  logic [47:0] sum, factors, factors_3;
+  logic [26:0] left, right;
+  logic [29:0] all_high;
+  logic [47:0] sum, factors;
+  logic [41:0] factors_3;
+  logic [53:0] halves;
   logic [3:0][6:0] beside;
   always_comb begin
-    rows = '0;
-    for (int k = 0; k < 6; k++)
-      rows = rows + ( \dut.multiplier_4 [18+k] ? 30'( \dut.magnitude_4 ) << k : 30'b0);
+    left  = '0;
+    right = '0;
+    for (int k = 0; k < 3; k++) begin
+      left  = left + ( \dut.multiplier_3 [21+k] ? 27'( \dut.magnitude_3 ) << k : 27'b0);
+      right = right + ( \dut.multiplier_3 [18+k] ? 27'( \dut.magnitude_3 ) << k : 27'b0);
+    end
   end
   always_ff @(posedge clk) begin
     factors    <= { \dut.magnitude , \dut.multiplier_2 };
-    factors_3  <= { \dut.magnitude_3 , \dut.multiplier_3 };
+    factors_3  <= { \dut.magnitude_3 , \dut.multiplier_3 [17:0]};
+    halves     <= {left, right};
     low_low    <= \dut.magnitude_3 [17:0] * 36'( \dut.multiplier_3 [17:0]);
     low_before <= \dut.low_product ;
     high_low   <= \dut.magnitude_4 [23:18] * 24'( \dut.multiplier_4 [17:0]);
-    all_high   <= rows;
+    all_high   <= (30'( \dut.high_left ) << 3) + 30'( \dut.high_right );
     sum        <= 48'( \dut.low_product_5 ) + ((48'( \dut.middle_product ) + 48'( \dut.high_product )) << 18);
     beside     <= {beside[2:0], \dut.shift_2 , \dut.negative_2 };
   end
@@ -88,6 +97,7 @@ module requantizer_proof (
       assert ( \dut.low_product == low_low);
       assert ( \dut.low_product_5 == low_before);
       assert ( \dut.middle_product == high_low);
+      assert (halves == { \dut.high_left , \dut.high_right });
       assert ( \dut.high_product == all_high);
       assert ( \dut.product == sum);
     end

@@ -103,7 +103,7 @@ def proves_wrong(module, depth, wrong, folder, **parameters):
         ("requantizer", 6, ("requantizer", "24'hffffff :", "24'hfffffe :")),
         ("requantizer", 6, ("requantizer", "18'b0, magnitude_3[17:0]", "19'b0, magnitude_3[16:0]")),
         ("requantizer", 6, ("requantizer", "magnitude_4[23:18]}", "magnitude_4[22:17]}")),
-        ("requantizer", 6, ("requantizer", "k < 6", "k < 5")),
+        ("requantizer", 6, ("requantizer", "k < 3", "k < 2")),
         ("requantizer", 6, ("requantizer", "middle_product, 18'b0", "middle_product, 17'b0")),
         ("requantizer", 6, ("requantizer", "negative_4     <= negative_3", "negative_4 <= 1'b0")),
         ("requantizer", 6, ("rounder", "zeros || only_ulp : ones", "zeros : ones")),
