@@ -29,7 +29,7 @@ module operand_reader #(
     input  logic [  BANK_BITS-1:0] write_bank,
     input  logic [           23:0] write_granule,
     input  logic [        O*8-1:0] write_data,
-    // the host reads while no layer runs; data follows 4 cycles after the address
+    // the host reads while no layer runs; data follows 5 cycles after the address
     input  logic                   host_read,
     input  logic [  BANK_BITS-1:0] host_bank,
     input  logic [           23:0] host_granule,
@@ -264,7 +264,9 @@ module operand_reader #(
     flags_5  <= flags_4;
     push_5   <= operand_under_way[3] && !(reset || start);
   end
-  assign host_data = bank_data[residual_from[3]][O*8-1:0];
+  logic [O*8-1:0] granule_4;
+  assign granule_4 = bank_data[residual_from[3]][O*8-1:0];
+  always_ff @(posedge clk) host_data <= granule_4;
 
   // ---- queues
   logic unused_operand_room;
@@ -290,7 +292,7 @@ module operand_reader #(
       .clk,
       .reset(reset || start),
       .push(residual_under_way[3]),
-      .push_data(host_data),
+      .push_data(granule_4),
       .pop(residual_pop),
       .valid(unused_valid),
       .room(unused_room),
