@@ -109,6 +109,7 @@ def proves_wrong(module, depth, wrong, folder, **parameters):
         ("requantizer", 6, ("rounder", "zeros || only_ulp : ones", "zeros : ones")),
         ("requantizer", 6, ("clamp", "else if (value > 11'(high))", "else if (value > 11'd127)")),
         ("tile_walker", 9, ("tile_walker", "bank        <= BANK_BITS'(rotation)", "bank <= '0")),
+        ("tile_walker", 9, ("tile_walker", "x_last && y_last;", "x_last;")),
         ("compact_walker", 14, ("compact_walker", "? next_row : pixel", "? row : pixel")),
         ("compact_walker", 14, ("compact_walker", "channel_last ? block", "channel_last ? '0")),
     ],
