@@ -156,13 +156,13 @@ module feeder #(
   logic [23:0] weight, block_weight;
   logic step_last, tile_last, needs_residual, single;
   logic clear;  // a tile may end: those behind are done with the one before, the residual is here
-  logic residual_next, pause_next, no_pause;
+  logic residual_next, pause_next;
   logic block_single, next_block_single;  // that block has one tile
   always_comb begin
     fire = available && (!step_last || clear);
     residual_claim = fire && step_last && needs_residual;
     pixel_done     = fire && step_last && tile_last;
-    pause_next     = fire && step_last ? !no_pause : pause > 16'd1;
+    pause_next     = fire && step_last ? post_end != 0 : pause > 16'd1;
     residual_next  = !needs_residual || residual_arrives
                   || (residual_claim ? residuals > 5'd1 : residuals != 0);
   end
@@ -172,7 +172,6 @@ module feeder #(
     start_2        <= start_1;
     needs_residual <= is_mul || instruction.add_flag;
     post_end       <= setup.post - 16'd1;
-    no_pause       <= setup.post == 16'd1;
     single         <= is_max || is_map || is_mul || instruction.steps == 16'd1;
     steps_end      <= instruction.steps - 16'd1;
     tiles_end      <= instruction.out_granules - 16'd1;

@@ -322,7 +322,7 @@ module npu #(
   );
 
   // ---- tables and residuals
-  logic post_valid;
+  logic post_leaving;
   logic [O-1:0][7:0] post_data;
   postprocessor #(
       .O(O),
@@ -336,30 +336,39 @@ module npu #(
       .data_in(map_valid ? map_data : max_valid ? max_data : requantized_data),
       .residual(residual_data),
       .residual_pop(post_pop),
-      .valid_out(post_valid),
+      .leaving(post_leaving),
       .data_out(post_data),
       .table_write(loaded[3]),
       .table_address(TABLE_BITS'(loaded_address)),
       .table_entry(loaded_data[LOADER_WIDTH-64+:36])
   );
 
-  // ---- where results go
+  // ---- where results go: granules of the layer, or into its pool, or out of that. The walker goes
+  // by registers of its own; the pool's means wait a cycle for that.
   logic [BANK_BITS-1:0] out_bank;
   logic [23:0] out_granule;
   logic [15:0] out_tile;
-  logic out_first, out_final, out_step, pooled, is_window;
-  always_ff @(posedge clk)
-    is_window <= instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
-  assign pooled = requantized && requantized_pool;
-  assign out_step = post_valid || pooled;
+  logic out_start, out_step, out_blocked, out_first, out_final;
+  logic pooling, pool_ends, pooled, is_window;
+  logic [O-1:0][7:0] pooled_data;
+  assign pool_ends = out_step && pooling && out_final;
+  always_ff @(posedge clk) begin
+    is_window   <= instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
+    pooling     <= instruction.pool_flag && !pool_phase;
+    pooled      <= requantized && requantized_pool && !reset;
+    pooled_data <= requantized_data;
+    out_step    <= (post_leaving || (requantized && requantized_pool)) && !reset;
+    out_start   <= launch || pool_ends;
+    out_blocked <= is_window && !pool_phase;
+  end
   tile_walker #(
       .N(N),
       .B(B)
   ) results (
       .clk,
-      .start(launch || (post_valid && instruction.pool_flag && out_final)),
+      .start(out_start),
       .step(out_step),
-      .blocked(is_window && !pool_phase),
+      .blocked(out_blocked),
       .base(instruction.out_base),
       .row(instruction.out_row),
       .pixel(instruction.out_pixel),
@@ -381,7 +390,7 @@ module npu #(
       .clk,
       .reset,
       .tiles(instruction.out_granules),
-      .valid_in(post_valid && instruction.pool_flag),
+      .valid_in(out_step && pooling),
       .first(out_first),
       .last(out_final),
       .tile(out_tile),
@@ -391,12 +400,12 @@ module npu #(
   );
   always_ff @(posedge clk) begin
     if (launch || reset) pool_phase <= 1'b0;
-    else if (post_valid && instruction.pool_flag && out_final) pool_phase <= 1'b1;
-    result_write   <= !reset && (pooled || (post_valid && !instruction.pool_flag));
-    layer_done     <= !reset && out_final && (pooled || (post_valid && !instruction.pool_flag));
+    else if (pool_ends) pool_phase <= 1'b1;
+    result_write   <= out_step && !pooling && !reset;
+    layer_done     <= out_step && !pooling && out_final && !reset;
     result_bank    <= out_bank;
     result_granule <= out_granule;
-    result_data    <= pooled ? requantized_data : post_data;
+    result_data    <= pooled ? pooled_data : post_data;
   end
 
   // ---- what goes out

@@ -105,15 +105,14 @@ module npu_axi #(
     start      <= 1'b0;
     target_set <= 1'b0;
     read       <= 1'b0;
-    if (s_axil_awvalid && s_axil_awready) begin
-      address_held   <= 1'b1;
-      write_register <= s_axil_awaddr[7:2];
-    end
-    if (s_axil_wvalid && s_axil_wready) begin
-      data_held  <= 1'b1;
+    // (what is not held may change, whether something comes or not)
+    if (!address_held) write_register <= s_axil_awaddr[7:2];
+    if (!data_held) begin
       write_data <= s_axil_wdata;
       whole_word <= s_axil_wstrb == 4'hf;
     end
+    if (s_axil_awvalid) address_held <= 1'b1;
+    if (s_axil_wvalid) data_held <= 1'b1;
     if (s_axil_bvalid && s_axil_bready) s_axil_bvalid <= 1'b0;
     if (commit) begin
       address_held  <= 1'b0;
@@ -150,9 +149,9 @@ module npu_axi #(
   assign s_axil_arready = !s_axil_rvalid && !reset;
   always_ff @(posedge aclk) begin
     if (s_axil_rvalid && s_axil_rready) s_axil_rvalid <= 1'b0;
-    if (s_axil_arvalid && s_axil_arready) begin
-      s_axil_rvalid <= 1'b1;
-      s_axil_rresp  <= OKAY;
+    if (s_axil_arvalid && s_axil_arready) s_axil_rvalid <= 1'b1;
+    if (!s_axil_rvalid) begin
+      s_axil_rresp <= OKAY;
       case (s_axil_araddr[7:2])
         6'h00: s_axil_rdata <= ID;
         6'h01: s_axil_rdata <= VERSION;
@@ -171,7 +170,8 @@ module npu_axi #(
         READ_ADDRESS: s_axil_rdata <= read_address;
         READ_COUNT: s_axil_rdata <= {8'b0, read_count};
         default: begin
-          s_axil_rdata <= '0;
+          // without a meaning; zero would become a reset of all bits, which an address decides on
+          s_axil_rdata <= cycles;
           s_axil_rresp <= SLVERR;
         end
       endcase

@@ -2,14 +2,14 @@
 // operand_walker, padding filled in; the residual operand in the order of tile_walker; the host.
 //
 // Operands and residual granules wait in a queue each, of DEPTH, a power of two. A request is sent
-// only if the queue has room for what is under way. Where both want the same bank the operand goes first, unless the residual
-// queue runs dry.
+// only if the queue has room for what is under way. Where both want the same bank the operand goes
+// first, unless the residual queue runs dry.
 //
-// The operand walker's requests wait in a short queue, so that it need not know in the same cycle
+// The walkers' requests wait in a short queue each, so that neither walker need know in the same cycle
 // whether one goes.
 //
-// Latency: 7 cycles from the operand walker's request to the queue's output, 6 from the residual's; one
-// request of each kind a cycle.
+// Latency: 7 cycles from the operand walker's request to the queue's output, 6 from the residual
+// walker's; one request of each kind a cycle.
 module operand_reader #(
     parameter int I = 16,
     parameter int O = 8,
@@ -30,7 +30,7 @@ module operand_reader #(
     input  logic [  BANK_BITS-1:0] write_bank,
     input  logic [           23:0] write_granule,
     input  logic [        O*8-1:0] write_data,
-    // the host reads while no layer runs; data follows 4 cycles after the address
+    // the host reads while no layer runs; data follows 5 cycles after the address
     input  logic                   host_read,
     input  logic [  BANK_BITS-1:0] host_bank,
     input  logic [           23:0] host_granule,
@@ -103,11 +103,12 @@ module operand_reader #(
       .data(request)
   );
 
-  logic start_1, residual_request, residual_ready, residual_last, window;
-  logic [BANK_BITS-1:0] residual_bank;
-  logic [23:0] residual_granule;
-  logic [15:0] residual_tile;
-  logic residual_first;
+  logic start_1, residual_walks, residual_step, residual_last, window;
+  logic residual_request, residual_room, residual_ready;
+  logic [BANK_BITS-1:0] walked_bank, residual_bank;
+  logic [23:0] walked_granule, residual_granule;
+  logic [15:0] unused_tile;
+  logic unused_first;
   always_ff @(posedge clk)
     window <= instruction.opcode == npu_isa::DWCONV || instruction.opcode == npu_isa::MAXPOOL;
   tile_walker #(
@@ -116,7 +117,7 @@ module operand_reader #(
   ) residuals (
       .clk,
       .start,
-      .step(residual_ready),
+      .step(residual_step),
       .blocked(window),
       .base(instruction.add_base),
       .row(instruction.add_row),
@@ -125,32 +126,48 @@ module operand_reader #(
       .height(instruction.out_height),
       .width(instruction.out_width),
       .tiles(instruction.out_granules),
-      .bank(residual_bank),
-      .granule(residual_granule),
-      .tile(residual_tile),
-      .first_pixel(residual_first),
+      .bank(walked_bank),
+      .granule(walked_granule),
+      .tile(unused_tile),
+      .first_pixel(unused_first),
       .last(residual_last)
   );
+  assign residual_step = residual_walks && residual_room;
   always_ff @(posedge clk) begin
     start_1 <= start && !reset;
-    if (reset || start) residual_request <= 1'b0;
+    if (reset || start) residual_walks <= 1'b0;
     else if (start_1)
-      residual_request <= instruction.add_flag || instruction.opcode == npu_isa::MUL;
-    else if (residual_ready && residual_last) residual_request <= 1'b0;
+      residual_walks <= instruction.add_flag || instruction.opcode == npu_isa::MUL;
+    else if (residual_step && residual_last) residual_walks <= 1'b0;
   end
+  fifo #(
+      .WIDTH(BANK_BITS + 24),
+      .DEPTH(4)
+  ) residual_requests (
+      .clk,
+      .reset(reset || start),
+      .push(residual_step),
+      .push_data({walked_bank, walked_granule}),
+      .pop(residual_ready),
+      .valid(residual_request),
+      .room(residual_room),
+      .data({residual_bank, residual_granule})
+  );
 
   // ---- who goes
-  // The counts learn of what has left the queues a cycle later. Full is their top bit.
+  // The counts learn of what has left the queues a cycle later. Full is their top bit. Whether both
+  // want one bank is known last.
   logic [CB-1:0] operand_count, residual_count;
   logic operand_popped, residual_popped;
-  logic clash, operand_room, residual_room, urgent;
+  logic clash, operand_may, residual_may, urgent, operand_first;
   always_comb begin
-    clash         = grouped || request.bank == residual_bank;
-    operand_room  = operand_request && !operand_count[CB-1];
-    residual_room = residual_request && !residual_count[CB-1];
-    urgent        = residual_room && residual_count < CB'(2);
-    operand_ready = operand_room && !(clash && urgent);
-    residual_ready = residual_room && !(clash && operand_ready);
+    clash          = grouped || request.bank == residual_bank;
+    operand_may    = operand_request && !operand_count[CB-1];
+    residual_may   = residual_request && !residual_count[CB-1];
+    urgent         = residual_may && residual_count < CB'(2);
+    operand_first  = operand_may && !urgent;
+    operand_ready  = operand_may && !(clash && urgent);
+    residual_ready = residual_may && !(clash && operand_first);
   end
   always_ff @(posedge clk) begin
     operand_popped  <= operand_pop && !(reset || start);
@@ -174,7 +191,8 @@ module operand_reader #(
       // rows that wrapped around to the first banks lie one row further on
       address[b] = request.granule
           + (grouped && b < int'(request.bank) ? {8'b0, next_row} : 24'd0);
-      if (residual_ready && b == int'(residual_bank)) address[b] = residual_granule;
+      // (what a bank reads that nobody wants does not matter)
+      if (b == int'(residual_bank) && !(clash && operand_first)) address[b] = residual_granule;
       if (host_read) address[b] = host_granule;
     end
   end
@@ -250,7 +268,9 @@ module operand_reader #(
     flags_5  <= flags_4;
     push_5   <= operand_under_way[3] && !(reset || start);
   end
-  assign host_data = bank_data[residual_from[3]][O*8-1:0];
+  logic [O*8-1:0] granule_4;
+  assign granule_4 = bank_data[residual_from[3]][O*8-1:0];
+  always_ff @(posedge clk) host_data <= granule_4;
 
   // ---- queues
   logic unused_operand_room;
@@ -276,7 +296,7 @@ module operand_reader #(
       .clk,
       .reset(reset || start),
       .push(residual_under_way[3]),
-      .push_data(host_data),
+      .push_data(granule_4),
       .pop(residual_pop),
       .valid(unused_valid),
       .room(unused_room),

@@ -25,9 +25,8 @@ module pooler #(
   // not be in memory when it is asked. That of the one just before is taken when the granule is added,
   // those of the others a stage sooner.
   localparam int WRITE = 5;
-  logic [WRITE+1:1] valids;
-  logic [WRITE:1] firsts, lasts;
-  logic [WRITE+1:1][BITS-1:0] tiles_under_way;
+  logic [WRITE:1] valids, firsts, lasts;
+  logic [WRITE:1][BITS-1:0] tiles_under_way;
   logic [4:1][O-1:0][7:0] data;
   logic [WRITE:1] same, same_2, same_3;  // the granule so many before is of the same tile
   logic from_newest;
@@ -54,10 +53,10 @@ module pooler #(
       updated[o] = (from_newest ? sum_before[1][o] : base[o]) + {{16{data[4][o][7]}}, data[4][o]};
   always_ff @(posedge clk) begin
     address         <= draining ? BITS'(drain) : BITS'(tile);
-    valids          <= reset ? '0 : {valids[WRITE:1], valid_in};
+    valids          <= reset ? '0 : {valids[WRITE-1:1], valid_in};
     firsts          <= {firsts[WRITE-1:1], first};
     lasts           <= {lasts[WRITE-1:1], last};
-    tiles_under_way <= {tiles_under_way[WRITE:1], BITS'(tile)};
+    tiles_under_way <= {tiles_under_way[WRITE-1:1], BITS'(tile)};
     data            <= {data[3:1], data_in};
     stored_3        <= stored;
     sum_before      <= {sum_before[WRITE-2:1], updated};

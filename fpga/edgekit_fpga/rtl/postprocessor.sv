@@ -5,7 +5,7 @@
 // (the feeder sees to that): O / L cycles of table look-ups, then O / L of add look-ups.
 //
 // Latency: 1 cycle untouched; O / L + 2 with `table`; O / L (twice with `table`) + 10 with `add`.
-// L is smaller than O.
+// `leaving` is high in the cycle before `data_out` is a result. L is smaller than O.
 module postprocessor #(
     parameter int O = 8,
     parameter int L = 1,
@@ -19,7 +19,7 @@ module postprocessor #(
     input  logic [O-1:0][7:0]     data_in,
     input  logic [O-1:0][7:0]     residual,
     output logic                  residual_pop,
-    output logic                  valid_out,
+    output logic                  leaving,
     output logic [O-1:0][7:0]     data_out,
     // loading the tables
     input  logic                  table_write,
@@ -167,20 +167,15 @@ module postprocessor #(
   end
 
   // ---- out
+  assign leaving = with_add ? add_under_way[7] && add_last[7]
+                 : with_table ? looked_up_1 && last_1 : valid_in;
   always_ff @(posedge clk) begin
-    valid_out <= 1'b0;
     if (with_add) begin
       for (int k = 0; k < L; k++)
         if (add_under_way[7]) data_out[int'(add_turn[7])*L+k] <= sums[k];
-      valid_out <= add_under_way[7] && add_last[7];
     end else if (with_table) begin
       for (int k = 0; k < L; k++)
         if (looked_up_1) data_out[int'(turn_1)*L+k] <= entries[k][7:0];
-      valid_out <= looked_up_1 && last_1;
-    end else begin
-      data_out  <= data_in;
-      valid_out <= valid_in;
-    end
-    if (reset) valid_out <= 1'b0;
+    end else data_out <= data_in;
   end
 endmodule

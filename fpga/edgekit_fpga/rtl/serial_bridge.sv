@@ -54,7 +54,8 @@ module serial_bridge #(
   localparam logic [7:0] WRITE = "W", READ = "R", SEND = "S", DRAIN = "D";
   localparam logic [7:0] DONE = 8'd0, REFUSED = 8'd1, DAMAGED = 8'd2, UNKNOWN = 8'd3, LOST = 8'd4;
   typedef enum logic [3:0] {
-    OPERATION, OPERAND, PAYLOAD, CHECK, ACT, AWAIT, STATUS, FETCH, DATA, CRC_HIGH, CRC_LOW
+    OPERATION, OPERAND, PAYLOAD, CHECK, ACT, AWAIT, STATUS, FETCH, TAKE, DATA, CRC_HIGH,
+    CRC_LOW
   } state_t;
 
   function automatic logic [15:0] crc_after(logic [15:0] crc, logic [7:0] data);
@@ -66,7 +67,7 @@ module serial_bridge #(
   state_t state;
   logic [7:0] operation, operand, status;
   logic [10:0] left;             // bytes of the frame's present part
-  logic [31:0] word;
+  logic [31:0] word, arrived;    // a word of the stream out, from afar, arrives before it is taken
   logic [15:0] crc;
   logic push, lost, sent, waiting_valid;
 
@@ -108,7 +109,8 @@ module serial_bridge #(
     endcase
 
   always_ff @(posedge clk) begin
-    push <= 1'b0;
+    push    <= 1'b0;
+    arrived <= s_axis_tdata;
     if (push && !room) lost <= 1'b1;
     if (m_axil_awready) m_axil_awvalid <= 1'b0;
     if (m_axil_wready) m_axil_wvalid <= 1'b0;
@@ -179,9 +181,9 @@ module serial_bridge #(
         state <= status != DONE ? CRC_HIGH
                : operation == READ ? DATA : operation == DRAIN ? FETCH : CRC_HIGH;
       end
-      FETCH:
-      if (s_axis_tvalid) begin
-        word  <= s_axis_tdata;
+      FETCH: if (s_axis_tvalid) state <= TAKE;
+      TAKE: begin
+        word  <= arrived;
         state <= DATA;
       end
       DATA:

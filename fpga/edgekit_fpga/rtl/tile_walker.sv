@@ -2,8 +2,8 @@
 // each lies: y, x, tile; or, where `blocked`, block of N tiles, y, x, tile of the block.
 //
 // Handshake: `start` loads the tensor; from the next cycle on `bank` and `granule` are those of the
-// current granule until `step` moves on. `last` marks the final granule. The tensor's
-// shape has to be there in the cycle after `start`, and the first `step` comes later than that.
+// current granule until `step` moves on. `last` marks the final granule. The tensor's shape has to be
+// there in the cycle after `start`, and the first `step` comes later than that.
 module tile_walker #(
     parameter int N = 2,
     parameter int B = 4,
@@ -31,15 +31,14 @@ module tile_walker #(
   logic [23:0] row_start, column;
   logic [15:0] row_step;
   logic [11:0] pixel_step;
-  // `..._last` come from registers that look a step ahead
+  // `..._last` and `first_pixel` come from registers that look a step ahead
   logic tensor_last, block_ends, tile_last, x_last, y_last, start_1;
   logic [15:0] next_tile;
   assign tile_last = tensor_last || block_ends;
   assign next_tile = !tile_last ? tile + 1'b1 : x_last && y_last ? block + 16'(N) : block;
   always_comb begin
-    last        = tile_last && x_last && y_last && (!blocked || tensor_last);
-    granule     = row_start + column + {8'b0, tile};
-    first_pixel = x == 0 && y == 0;
+    last    = tile_last && x_last && y_last && (!blocked || tensor_last);
+    granule = row_start + column + {8'b0, tile};
   end
   always_ff @(posedge clk) begin
     x_end     <= width - 1'b1;
@@ -60,18 +59,20 @@ module tile_walker #(
       if (tile_last && x_last) y_last <= y_last ? y_end == 0 : y + 1'b1 == y_end;
     end
     if (start) begin
-      x         <= '0;
-      y         <= '0;
-      block     <= '0;
-      tile      <= '0;
-      column    <= '0;
-      row_start <= base;
-      bank      <= BANK_BITS'(rotation);
+      x           <= '0;
+      y           <= '0;
+      block       <= '0;
+      tile        <= '0;
+      column      <= '0;
+      row_start   <= base;
+      bank        <= BANK_BITS'(rotation);
+      first_pixel <= 1'b1;
     end else if (step) begin
       tile <= next_tile;
       if (tile_last) begin
-        x      <= x_last ? '0 : x + 1'b1;
-        column <= x_last ? '0 : column + {12'b0, pixel_step};
+        x           <= x_last ? '0 : x + 1'b1;
+        column      <= x_last ? '0 : column + {12'b0, pixel_step};
+        first_pixel <= x_last && y_last;
       end
       if (tile_last && x_last) begin
         y    <= y_last ? '0 : y + 1'b1;

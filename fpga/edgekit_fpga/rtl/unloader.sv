@@ -14,7 +14,7 @@ module unloader #(
     output logic           reading,
     output logic           host_read,
     output logic [   31:0] host_address,
-    input  logic [O*8-1:0] host_data,      // 4 cycles after the address
+    input  logic [O*8-1:0] host_data,      // at most 5 cycles after the address
     output logic           out_valid,
     input  logic           out_ready,
     output logic [   31:0] out_data,
@@ -29,10 +29,7 @@ module unloader #(
   assign out_data  = held[31:0];
   assign out_last  = missing == 24'd1 && piece == 8'(PIECES - 1);
   always_ff @(posedge clk) begin
-    if (reset) begin
-      reading   <= 1'b0;
-      out_valid <= 1'b0;
-    end else if (!reading) begin
+    if (!reading) begin
       reading      <= read && read_count != 0;
       missing      <= read_count;
       host_address <= read_address;
@@ -45,7 +42,7 @@ module unloader #(
         piece     <= '0;
       end
     end else if (out_ready) begin
-      held  <= held >> 32;
+      held  <= (PIECES * 32)'({held, held} >> 32);  // round: zeros would be a reset
       piece <= piece + 1'b1;
       if (piece == 8'(PIECES - 1)) begin
         out_valid    <= 1'b0;
@@ -54,6 +51,10 @@ module unloader #(
         host_address <= host_address + 1'b1;
         reading      <= missing != 24'd1;
       end
+    end
+    if (reset) begin
+      reading   <= 1'b0;
+      out_valid <= 1'b0;
     end
   end
 endmodule
