@@ -243,7 +243,12 @@ module feeder #(
   logic [LARGEST-1:0] step_is_2;
   logic [15:0] tile_2, tile_of_block_2;
   logic [O-1:0][7:0] residual_2;
-  logic [I-1:0][7:0] vector_2;
+  logic [I-1:0][7:0] vector_1, vector_2;
+  always_comb begin
+    vector_1 = operand_rows[0] & {I * 8{!is_pack}};
+    for (int w = 0; w < PATCH_WORDS; w++)
+      vector_1 = vector_1 | (bytes[w*I*8+:I*8] & {I * 8{is_pack && step_is_1[w]}});
+  end
   always_ff @(posedge clk) begin
     fire_2          <= fire_1 && !reset;
     first_2         <= first_1;
@@ -252,9 +257,7 @@ module feeder #(
     tile_2          <= tile_1;
     tile_of_block_2 <= tile_of_block;
     residual_2      <= residual_data;
-    if (is_pack) begin
-      for (int w = 0; w < PATCH_WORDS; w++) if (step_is_1[w]) vector_2 <= bytes[w*I*8+:I*8];
-    end else vector_2 <= operand_rows[0];
+    vector_2        <= vector_1;
   end
 
   // ---- cycle 3: what the beat's lanes may need

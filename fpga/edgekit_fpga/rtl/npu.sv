@@ -241,20 +241,26 @@ module npu #(
       .max_valid,
       .max_data
   );
-  logic [O*I*8-1:0] weight_word, weight_word_2;
-  memory #(
-      .WIDTH(O * I * 8),
-      .DEPTH(WEIGHT_WORDS),
-      .LATENCY(2)
-  ) weights (
-      .clk,
-      .write(loaded[1]),
-      .write_address(WEIGHT_BITS'(loaded_address)),
-      .write_data(loaded_data[LOADER_WIDTH-1-:O*I*8]),
-      .read_address(WEIGHT_BITS'(weight_address)),
-      .read_data(weight_word)
-  );
-  always_ff @(posedge clk) weight_word_2 <= weight_word;
+  // The weights of half of the lanes are a memory of their own, and lie on one side of the chip.
+  localparam int SIDES = O % 2 == 0 ? 2 : 1;
+  localparam int SIDE_BITS = O * I * 8 / SIDES;
+  logic [O*I*8-1:0] weight_word;
+  genvar side;
+  generate
+    for (side = 0; side < SIDES; side++) begin : g_side
+      remote_memory #(
+          .WIDTH(SIDE_BITS),
+          .DEPTH(WEIGHT_WORDS)
+      ) weights (
+          .clk,
+          .write(loaded[1]),
+          .write_address(WEIGHT_BITS'(loaded_address)),
+          .write_data(loaded_data[LOADER_WIDTH-O*I*8+side*SIDE_BITS+:SIDE_BITS]),
+          .read_address(WEIGHT_BITS'(weight_address)),
+          .read_data(weight_word[side*SIDE_BITS+:SIDE_BITS])
+      );
+    end
+  endgenerate
 
   // ---- sums
   logic sums_valid, multiply;
@@ -271,7 +277,7 @@ module npu #(
       .last(beat_last),
       .multiply,
       .data(beat_data),
-      .weights(weight_word_2),
+      .weights(weight_word),
       .factor_a,
       .factor_b,
       .valid_out(sums_valid),

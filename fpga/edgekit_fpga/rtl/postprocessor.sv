@@ -4,7 +4,7 @@
 // A granule is taken in any cycle, but never sooner than `setup.post` cycles after the one before
 // (the feeder sees to that): O / L cycles of table look-ups, then O / L of add look-ups.
 //
-// Latency: 1 cycle untouched; O / L + 2 with `table`; O / L (twice with `table`) + 10 with `add`.
+// Latency: 1 cycle untouched; O / L + 2 with `table`; O / L (twice with `table`) + 11 with `add`.
 // `leaving` is high in the cycle before `data_out` is a result. L is smaller than O.
 module postprocessor #(
     parameter int O = 8,
@@ -107,10 +107,11 @@ module postprocessor #(
   always_ff @(posedge clk)
     if (looked_up_1 || (busy && adding)) looked_up <= (O * 8)'({newest, looked_up} >> (L * 8));
 
-  // ---- add: product, sum, magnitude, two stages of rounding, clamp
+  // ---- add: product, shift, sum, magnitude, rounding, clamp; ADDING cycles from an entry to its sum
+  localparam int ADDING = 9;
   logic [L-1:0][7:0] sums;
-  logic [7:0] add_under_way, add_last;
-  logic [7:0][TURN_BITS-1:0] add_turn;
+  logic [ADDING-1:0] add_under_way, add_last;
+  logic [ADDING-1:0][TURN_BITS-1:0] add_turn;
   logic [5:0] fraction, left_product, left_entry;
   always_ff @(posedge clk) begin
     fraction     <= instruction.add_shift > 6'd24 ? instruction.add_shift : 6'd24;
@@ -122,7 +123,7 @@ module postprocessor #(
       logic signed [7:0] first;
       logic signed [35:0] entry_2;
       logic signed [32:0] product, product_2;
-      logic signed [49:0] product_wide, entry_wide, total;
+      logic signed [49:0] product_wide, entry_wide, product_3, entry_3, total;
       logic [49:0] absolute;
       logic [48:0] magnitude;
       logic negative_in, negative;
@@ -135,7 +136,9 @@ module postprocessor #(
       always_ff @(posedge clk) begin
         product_2   <= product;
         entry_2     <= entries[l];
-        total       <= (product_wide << left_product) + (entry_wide << left_entry);
+        product_3   <= product_wide << left_product;
+        entry_3     <= entry_wide << left_entry;
+        total       <= product_3 + entry_3;
         magnitude   <= absolute[48:0];
         negative_in <= total[49];
       end
@@ -161,18 +164,18 @@ module postprocessor #(
     end
   endgenerate
   always_ff @(posedge clk) begin
-    add_under_way <= reset ? '0 : {add_under_way[6:0], add_1};
-    add_last      <= {add_last[6:0], last_1};
-    add_turn      <= {add_turn[6:0], turn_1};
+    add_under_way <= reset ? '0 : {add_under_way[ADDING-2:0], add_1};
+    add_last      <= {add_last[ADDING-2:0], last_1};
+    add_turn      <= {add_turn[ADDING-2:0], turn_1};
   end
 
   // ---- out
-  assign leaving = with_add ? add_under_way[7] && add_last[7]
+  assign leaving = with_add ? add_under_way[ADDING-1] && add_last[ADDING-1]
                  : with_table ? looked_up_1 && last_1 : valid_in;
   always_ff @(posedge clk) begin
     if (with_add) begin
       for (int k = 0; k < L; k++)
-        if (add_under_way[7]) data_out[int'(add_turn[7])*L+k] <= sums[k];
+        if (add_under_way[ADDING-1]) data_out[int'(add_turn[ADDING-1])*L+k] <= sums[k];
     end else if (with_table) begin
       for (int k = 0; k < L; k++)
         if (looked_up_1) data_out[int'(turn_1)*L+k] <= entries[k][7:0];
