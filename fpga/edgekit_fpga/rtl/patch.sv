@@ -47,10 +47,15 @@ module patch #(
     ready      <= !reset && begun_next != MOST_BITS'(MOST);
   end
 
+  // Where a group's rows begin after its first, and the next group after it: B cycles after `segment`
+  // they stand, sooner than anything has been read.
   logic signed [PLACE_BITS-1:0] segment, kernel_height;
+  logic [B:0][PLACE_BITS-1:0] row_place;
   always_ff @(posedge clk) begin
     segment       <= PLACE_BITS'(setup.segment);
     kernel_height <= PLACE_BITS'(instruction.kernel_height);
+    row_place[0]  <= '0;
+    for (int k = 1; k <= B; k++) row_place[k] <= row_place[k-1] + segment;
   end
 
   // Stage 1: the group. Where its first row begins in the patch, that row's number in the kernel,
@@ -61,7 +66,7 @@ module patch #(
     rows_1 <= rows;
     if (taken) begin
       if (first_chunk) begin
-        group_place <= first_group ? '0 : group_place + PLACE_BITS'(B) * segment;
+        group_place <= first_group ? '0 : group_place + row_place[B];
         group_row   <= first_group ? '0 : group_row + PLACE_BITS'(B);
         lane_zero   <= -$signed(PLACE_BITS'(offset));
       end else lane_zero <= lane_zero + PLACE_BITS'(I);
@@ -74,7 +79,7 @@ module patch #(
     rows_2 <= rows_1;
     for (int k = 0; k < B; k++) begin
       logic signed [PLACE_BITS-1:0] start, lane_end;
-      start    = group_place + PLACE_BITS'(k) * segment;
+      start    = group_place + row_place[k];
       lane_end = lane_zero + PLACE_BITS'(I);
       rotation[k] <= start + lane_zero;
       from[k]     <= lane_zero < 0 ? start : start + lane_zero;
