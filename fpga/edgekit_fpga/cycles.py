@@ -13,6 +13,8 @@ ADD_CYCLES, MULTIPLY_CYCLES = 60, 26
 REQUANTIZER_LATENCY = 20
 # fetching and decoding the next instruction: a layer never takes less
 FETCH_CYCLES = 37
+# rows that go into a patch of PACK in a cycle
+PATCH_ROWS = 2
 # bytes a cycle of the AXI stream, and of Verilator's host
 STREAM_BYTES = 4
 # bits of a byte on a serial line, start and stop included
@@ -107,8 +109,10 @@ def _work(layer: isa.Layer, array: Array) -> int:
         return pixels * tiles * tile
     if isinstance(layer, isa.Pack):
         run = layer.kernel_width * layer.channels
-        words = 1 + ceil_div(run - 1, array.reduction_lanes)
-        return pixels * max(tiles * tile, ceil_div(layer.kernel_height, array.banks) * words)
+        words = ceil_div(run + array.output_lanes - 1, array.reduction_lanes)
+        turns = ceil_div(min(layer.kernel_height, array.banks), PATCH_ROWS)
+        groups = ceil_div(layer.kernel_height, array.banks)
+        return pixels * max(tiles * tile, groups * words * turns)
     if isinstance(layer, isa.Depthwise):
         return _windowed(layer, array, tile)
     if isinstance(layer, isa.MaxPool):

@@ -1,12 +1,13 @@
 // The patch of PACK: P bytes in the order ky, kx, c, put together from rows read at granules'
 // borders. One is put together while others wait in a queue, the oldest of which is being used.
 //
-// A row's I bytes are rotated so that each comes to stand in the lane of its place in the patch;
-// then every byte of the patch takes it from the row it lies in, if that is there.
+// Two rows a cycle go into the patch: a row's I bytes are rotated so that each comes to stand in the
+// lane of its place; then every byte of the patch takes it from the row it lies in, if that is there.
 //
 // Handshake: a group of rows is taken where `push` meets `ready`, which is high as long as fewer than
-// MOST patches are begun and not done; so nothing on the way needs to wait. `complete` is high for a
-// cycle for every patch; from two cycles later on it may be used, as `bytes`, until `done`.
+// MOST patches are begun and not done, and the rows of the group before are on their way; behind it
+// nothing needs to wait. `complete` is high for a cycle for every patch; from two cycles later on it
+// may be used, as `bytes`, until `done`.
 module patch #(
     parameter int I = 16,
     parameter int O = 8,
@@ -34,21 +35,30 @@ module patch #(
   localparam int MOST_BITS = $clog2(MOST + 1);
   // Of places, signed: a group's last row may begin B - 1 rows after the patch, a chunk ends I further.
   localparam int PLACE_BITS = $clog2((B + 1) * P + 2 * I) + 1;
+  localparam int W = B > 1 ? 2 : 1;  // rows a cycle
+  localparam int TURN_BITS = $clog2(B / W + 1);
   logic [3:1] held, held_first, held_last;
   logic [MOST_BITS-1:0] begun, begun_next;  // and not done
-  logic taken;
+  logic [TURN_BITS-1:0] turns, turn;        // of a group, the first apart; those to come
+  logic taken, group_last;
   assign taken      = push && ready;
   assign begun_next = begun + MOST_BITS'(taken && first_group && first_chunk) - MOST_BITS'(done);
   always_ff @(posedge clk) begin
-    held       <= reset ? '0 : {held[2:1], taken};
-    held_first <= {held_first[2:1], first_group && first_chunk};
-    held_last  <= {held_last[2:1], last};
+    turns <= instruction.kernel_height >= 16'(B) ? TURN_BITS'(B / W - 1)
+           : TURN_BITS'((instruction.kernel_height - 16'd1) >> (W - 1));
+    if (taken) group_last <= last;
+    if (reset) turn <= '0;
+    else if (taken) turn <= turns;
+    else if (turn != 0) turn <= turn - 1'b1;
+    held       <= reset ? '0 : {held[2:1], taken || turn != 0};
+    held_first <= {held_first[2:1], taken && first_group && first_chunk};
+    held_last  <= {held_last[2:1], taken ? last && turns == 0 : group_last && turn == 1};
     begun      <= reset ? '0 : begun_next;
-    ready      <= !reset && begun_next != MOST_BITS'(MOST);
+    ready      <= !reset && begun_next != MOST_BITS'(MOST) && (taken ? turns == 0 : turn <= 1);
   end
 
-  // Where a group's rows begin after its first, and the next group after it: B cycles after `segment`
-  // they stand, sooner than anything has been read.
+  // Where a group's rows begin after its first, and the next group after it: these stand B cycles after
+  // `segment`, sooner than anything has been read.
   logic signed [PLACE_BITS-1:0] segment, kernel_height;
   logic [B:0][PLACE_BITS-1:0] row_place;
   always_ff @(posedge clk) begin
@@ -58,41 +68,49 @@ module patch #(
     for (int k = 1; k <= B; k++) row_place[k] <= row_place[k-1] + segment;
   end
 
-  // Stage 1: the group. Where its first row begins in the patch, that row's number in the kernel,
-  // and where the chunk's lane 0 stands, counted from a row's beginning.
-  logic [B-1:0][I*8-1:0] rows_1, rows_2;
-  logic signed [PLACE_BITS-1:0] group_place, group_row, lane_zero;
+  // Stage 1: the group, its first rows in front. Where the first one begins in the patch, its number
+  // in the kernel, and where the chunk's lane 0 stands, counted from a row's beginning.
+  logic [B-1:0][I*8-1:0] rows_1;
+  logic signed [PLACE_BITS-1:0] group_place, group_row, next_place, next_row;
+  logic signed [PLACE_BITS-1:0] place, row, lane_zero;
+  always_comb begin
+    next_place = !first_chunk ? group_place : first_group ? '0 : group_place + row_place[B];
+    next_row   = !first_chunk ? group_row : first_group ? '0 : group_row + PLACE_BITS'(B);
+  end
   always_ff @(posedge clk) begin
-    rows_1 <= rows;
+    rows_1 <= ready ? rows : rows_1 >> (W * I * 8);
+    place  <= place + row_place[W];
+    row    <= row + PLACE_BITS'(W);
     if (taken) begin
-      if (first_chunk) begin
-        group_place <= first_group ? '0 : group_place + row_place[B];
-        group_row   <= first_group ? '0 : group_row + PLACE_BITS'(B);
-        lane_zero   <= -$signed(PLACE_BITS'(offset));
-      end else lane_zero <= lane_zero + PLACE_BITS'(I);
+      group_place <= next_place;
+      group_row   <= next_row;
+      place       <= next_place;
+      row         <= next_row;
+      lane_zero   <= first_chunk ? -$signed(PLACE_BITS'(offset)) : lane_zero + PLACE_BITS'(I);
     end
   end
 
   // Stage 2: of each row, where its lane 0 and which bytes of the patch it has.
-  logic [B-1:0][PLACE_BITS-1:0] rotation, from, upto;
+  logic [W-1:0][I*8-1:0] rows_2;
+  logic [W-1:0][PLACE_BITS-1:0] rotation, from, upto;
   always_ff @(posedge clk) begin
-    rows_2 <= rows_1;
-    for (int k = 0; k < B; k++) begin
+    rows_2 <= rows_1[W-1:0];
+    for (int k = 0; k < W; k++) begin
       logic signed [PLACE_BITS-1:0] start, lane_end;
-      start    = group_place + row_place[k];
+      start    = place + row_place[k];
       lane_end = lane_zero + PLACE_BITS'(I);
       rotation[k] <= start + lane_zero;
       from[k]     <= lane_zero < 0 ? start : start + lane_zero;
-      upto[k]     <= group_row + PLACE_BITS'(k) >= kernel_height ? '0
+      upto[k]     <= row + PLACE_BITS'(k) >= kernel_height ? '0
                    : start + (lane_end < segment ? lane_end : segment);
     end
   end
 
   // Stage 3: every byte in the lane of its place; one bit a byte of the patch for what the row has.
-  logic [B-1:0][I*8-1:0] rotated;
-  logic [B-1:0][P-1:0] has;
+  logic [W-1:0][I*8-1:0] rotated;
+  logic [W-1:0][P-1:0] has;
   always_ff @(posedge clk)
-    for (int k = 0; k < B; k++) begin
+    for (int k = 0; k < W; k++) begin
       rotated[k] <= turned(rows_2[k], $clog2(I)'(rotation[k]));
       has[k]     <= below(upto[k]) & ~below(from[k]);
     end
@@ -121,7 +139,7 @@ module patch #(
   always_comb
     for (int p = 0; p < P; p++) begin
       placed[p*8+:8] = filling[p*8+:8] & {8{!held_first[3]}};
-      for (int k = 0; k < B; k++)
+      for (int k = 0; k < W; k++)
         placed[p*8+:8] = placed[p*8+:8] | (rotated[k][(p%I)*8+:8] & {8{has[k][p]}});
     end
   always_ff @(posedge clk) begin
