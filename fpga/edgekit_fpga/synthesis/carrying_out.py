@@ -18,7 +18,12 @@ from edgekit_fpga.synthesis.tools import INSTALL
 POLL_SECONDS = 0.5
 LEASH = Path(__file__).with_name("leash.py")
 END_SECONDS = 5.0  # for a program that is interrupted to clear away its files
-LOGS = {"synthesize": "yosys.log", "place and route": "nextpnr.log", "pack": "pack.log"}
+LOGS = {
+    "synthesize": "yosys.log",
+    "floorplan": "floorplan.log",
+    "place and route": "nextpnr.log",
+    "pack": "pack.log",
+}
 # what a log's newest line says the program is at
 _PHASES = re.compile(
     r"^(?:[\d.]+ Executing (?P<yosys>\w+)"

@@ -17,8 +17,8 @@ It is run as a program on Yosys' netlist and writes the same with a `BEL` attrib
 
     python floorplan.py netlist.json sites.json floorplan.json
 
-`sites.json` has the sites by kind of cell: {"DP16KD": [[x, y, "X4/Y22/EBR0"], ...], ...}. It reads no
-other file of this package, so that a build plan holds all that decides where things go.
+`sites.json` has the sites by kind of cell: {"DP16KD": [[x, y, "X4/Y22/EBR0"], ...], ...}. It reads
+no other file of this package, so that a build plan holds all that decides where things go.
 """
 
 import json
@@ -36,11 +36,12 @@ from scipy.sparse import csr_matrix, diags
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+ALIKE = {"PDPW16KD": "DP16KD"}  # kinds of cell that take another's sites
 CLOCKS = {"CLK", "CLKA", "CLKB", "WCK"}
 LARGEST_NET = 64  # cells; what is larger (clock, reset, enables) is everywhere anyway
 ROUNDS = 2
-# tries of the first round and of the ones after it, which begin from its sites
-TRIES = (3_000_000, 1_000_000)
+# tries for each macro in the first round, and in the ones after it, which begin from its sites
+TRIES = (8_500, 2_800)
 # the first threshold of each, in mean energies of a spring's end between neighbouring sites
 HEAT = (400.0, 10.0)
 NEAR = 4.0  # sites: how far most moves go, once things have found their region
@@ -85,8 +86,9 @@ class Design:
     def lengths(self, x: Floats) -> Floats:
         """Half the perimeter of each net, for the cells' places x (cells, 2)."""
         at = x[self.pins]
-        spans: Floats = np.maximum.reduceat(at, self.starts) - np.minimum.reduceat(at, self.starts)
-        return spans.sum(axis=1)
+        spans = np.maximum.reduceat(at, self.starts) - np.minimum.reduceat(at, self.starts)
+        lengths: Floats = spans.sum(axis=1)
+        return lengths
 
 
 def read_design(cells: Mapping[str, Any], kinds: Sequence[str]) -> Design:
@@ -100,9 +102,8 @@ def read_design(cells: Mapping[str, Any], kinds: Sequence[str]) -> Design:
                     if isinstance(bit, int):
                         nets.setdefault(bit, set()).add(order[name])
     joined = [sorted(net) for net in nets.values() if 2 <= len(net) <= LARGEST_NET]
-    macros = [
-        (order[name], kind) for kind in kinds for name in cells if cells[name]["type"] == kind
-    ]
+    taken = {name: ALIKE.get(cell["type"], cell["type"]) for name, cell in cells.items()}
+    macros = [(order[name], kind) for kind in kinds for name in cells if taken[name] == kind]
     sizes = [len(net) for net in joined]
     return Design(
         len(cells),
@@ -250,15 +251,14 @@ def floorplan(
     for number in range(ROUNDS if chosen else 0):
         held = springs(design, strength)
         early = min(number, 1)
-        exchange(held.energy, every, kinds, chosen, TRIES[early], HEAT[early], seed + number)
+        tries = TRIES[early] * len(chosen)
+        exchange(held.energy, every, kinds, chosen, tries, HEAT[early], seed + number)
         lengths = design.lengths(held.rest(design, places[chosen]))
         if lengths.sum() < shortest:
             best, shortest = list(chosen), float(lengths.sum())
         strength = 1 / (lengths + SHORT)
     names = list(cells)
-    return {
-        names[cell]: every[site].bel for cell, site in zip(design.macros, best, strict=True)
-    }
+    return {names[cell]: every[site].bel for cell, site in zip(design.macros, best, strict=True)}
 
 
 def main(netlist: Path, sites: Path, result: Path) -> None:
@@ -269,7 +269,11 @@ def main(netlist: Path, sites: Path, result: Path) -> None:
         for kind, listed in json.loads(sites.read_text(encoding="utf-8")).items()
     }
     top = next(part for part in data["modules"].values() if "top" in part["attributes"])
-    for name, bel in floorplan(top["cells"], known).items():
+    try:
+        chosen = floorplan(top["cells"], known)
+    except ValueError as error:
+        raise SystemExit(f"ERROR: {error}") from error
+    for name, bel in chosen.items():
         top["cells"][name]["attributes"]["BEL"] = bel
     result.write_text(json.dumps(data), encoding="utf-8")
 

