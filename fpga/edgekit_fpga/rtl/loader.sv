@@ -6,8 +6,8 @@
 // least 1).
 //
 // Handshake: in_valid/in_ready as in AXI4-Stream. The memory's bit of `write` is high for one cycle with
-// the gathered word at the high end of `write_data`, whichever memory it is for, so that nothing stands between
-// these registers and a memory. WIDTH is at least 64.
+// the gathered word at the high end of `write_data`, whichever memory it is for, so that nothing stands
+// between these registers and a memory. WIDTH is at least 64.
 module loader #(
     parameter int I = 16,
     parameter int O = 8,

@@ -145,8 +145,8 @@ module npu #(
   logic host_read;
   logic [31:0] host_address;
   logic [O*8-1:0] host_data;
-  logic operand_grouped, operand_arrives, operand_valid, operand_first_group, operand_first_chunk, operand_last;
-  logic operand_last_of_block, operand_pop;
+  logic operand_grouped, operand_arrives, operand_valid, operand_first_group, operand_first_chunk;
+  logic operand_last, operand_last_of_block, operand_pop;
   logic [B-1:0][I*8-1:0] operand_rows;
   logic [OFFSET_BITS-1:0] operand_offset;
   logic residual_arrives, residual_pop, feeder_pop, post_pop;

@@ -1,4 +1,5 @@
-// What a host says to the compact NPU over a line of bytes, and what it is answered: 32-bit words, little-endian.
+// What a host says to the compact NPU over a line of bytes, and what it is answered: 32-bit words,
+// little-endian.
 //
 //   0 memory address count words...  load words into a memory
 //   1 limit count words...           run; the words are the weight stream of LOAD instructions

@@ -10,8 +10,8 @@
 // Handshake: a group is taken where `push` meets `ready`, and waits in a register first. `complete`
 // is high for a cycle for every window, with `ends_block`; from two cycles later on `done` may say that
 // it was used, and in the cycle after `done` it is in `taps` for the last time. All data follow what is
-// decided on them a cycle later, so that registers enable registers. `used` says which taps the kernel
-// has; like `grouped`, which may not come later than three cycles before the first group, it stands for the layer.
+// decided on them a cycle later, so that registers enable registers. `grouped` stands from three cycles
+// before the first group on; `used`, the taps that the kernel has, two cycles after it.
 module window #(
     parameter int I = 16,
     parameter int B = 4,
