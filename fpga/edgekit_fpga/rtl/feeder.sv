@@ -58,7 +58,7 @@ module feeder #(
   localparam int WORDS = (T + I - 1) / I;    // beats of the largest window
   localparam int PATCH_WORDS = P / I;
 
-  logic is_pack, is_window, is_max, is_map, is_mul;
+  logic is_pack, is_window, is_max, is_map, is_mul, shared;
   logic to_window, to_patch, many_beats;
   logic [7:0] zero_a, zero_b;
   logic [23:0] requant;
@@ -71,6 +71,7 @@ module feeder #(
     is_window <= instruction.opcode == npu_isa::MAXPOOL || instruction.opcode == npu_isa::DWCONV;
     is_map    <= instruction.opcode == npu_isa::MAP;
     is_mul    <= instruction.opcode == npu_isa::MUL;
+    shared    <= instruction.opcode != npu_isa::PACK && instruction.opcode != npu_isa::MUL;
     // a cycle later, for those who would have to share a register with all lanes
     to_window  <= is_window;
     to_patch   <= is_pack;
@@ -80,11 +81,12 @@ module feeder #(
   // ---- windows and patches
   logic window_ready, window_complete, window_ends_block, patch_ready, patch_complete;
   logic window_done_1, patch_done_1;
-  logic [T-1:0][I*8-1:0] taps;
+  logic [O-1:0][T-1:0][N-1:0][7:0] taps;
   logic [T-1:0] used;
   logic [P*8-1:0] bytes;
   window #(
       .I(I),
+      .O(O),
       .B(B),
       .T(T),
       .S(S)
@@ -222,7 +224,9 @@ module feeder #(
   localparam int LARGEST = WORDS > PATCH_WORDS ? WORDS : PATCH_WORDS;  // beats of an operand
   logic first_1, last_1;
   logic [LARGEST-1:0] step_is_1;
-  logic [15:0] tile_1, tile_of_block;
+  localparam int TILE_BITS = N > 1 ? $clog2(N) : 1;
+  logic [15:0] tile_1;
+  logic [TILE_BITS-1:0] tile_of_block;
   always_ff @(posedge clk) begin
     fire_1         <= fire && !reset;
     first_1        <= step == 0;
@@ -231,7 +235,7 @@ module feeder #(
     patch_done_1   <= is_pack && pixel_done && !reset;
     for (int w = 0; w < LARGEST; w++) step_is_1[w] <= step == 16'(w);
     tile_1         <= tile;
-    tile_of_block  <= (tile - block) & 16'(N - 1);
+    tile_of_block  <= TILE_BITS'((tile - block) & 16'(N - 1));
     weight_address <= weight;
   end
   assign operand_pop  = to_window ? operand_valid && window_ready
@@ -239,13 +243,13 @@ module feeder #(
   assign residual_pop = fire_1 && is_mul;
 
   // ---- cycle 2: what comes from a queue or a patch
+  // (the vector is what all lanes share; MUL's factors go by it, and it is zero then)
   logic fire_2, first_2, last_2;
-  logic [LARGEST-1:0] step_is_2;
-  logic [15:0] tile_2, tile_of_block_2;
-  logic [O-1:0][7:0] residual_2;
+  logic [15:0] tile_2;
+  logic [O-1:0][7:0] factors_2, residual_2;
   logic [I-1:0][7:0] vector_1, vector_2;
   always_comb begin
-    vector_1 = operand_rows[0] & {I * 8{!is_pack}};
+    vector_1 = operand_rows[0] & {I * 8{shared}};
     for (int w = 0; w < PATCH_WORDS; w++)
       vector_1 = vector_1 | (bytes[w*I*8+:I*8] & {I * 8{is_pack && step_is_1[w]}});
   end
@@ -253,9 +257,8 @@ module feeder #(
     fire_2          <= fire_1 && !reset;
     first_2         <= first_1;
     last_2          <= last_1;
-    step_is_2       <= step_is_1;
     tile_2          <= tile_1;
-    tile_of_block_2 <= tile_of_block;
+    factors_2       <= operand_rows[0][O*8-1:0];
     residual_2      <= residual_data;
     vector_2        <= vector_1;
   end
@@ -263,20 +266,16 @@ module feeder #(
   // ---- cycle 3: what the beat's lanes may need
   logic fire_3, first_3, last_3;
   logic [23:0] entry_3;
-  logic [O-1:0][7:0] residual_3;
+  logic [O-1:0][7:0] factors_3, residual_3;
   logic [I-1:0][7:0] vector_3;
-  logic [WORDS*I-1:0][O-1:0][7:0] taps_3;
-  logic [WORDS-1:0] takes_3;  // its part of the window
   always_ff @(posedge clk) begin
     fire_3     <= fire_2 && !reset;
     first_3    <= first_2;
     last_3     <= last_2;
     entry_3    <= requant + {8'b0, tile_2};
-    takes_3    <= step_is_2[WORDS-1:0] & {WORDS{is_window}};
+    factors_3  <= factors_2;
     residual_3 <= residual_2;
     vector_3   <= vector_2;
-    for (int t = 0; t < WORDS * I; t++)
-      taps_3[t] <= t < T ? taps[t%T][tile_of_block_2*O*8+:O*8] : '0;
   end
 
   // ---- cycle 4: the beat
@@ -288,27 +287,34 @@ module feeder #(
     map_valid  <= fire_3 && is_map && !reset;
     map_data   <= vector_3[O-1:0];
     for (int o = 0; o < O; o++) begin
-      factor_a[o] <= {vector_3[o][7], vector_3[o]} - {zero_a[7], zero_a};
+      factor_a[o] <= {factors_3[o][7], factors_3[o]} - {zero_a[7], zero_a};
       factor_b[o] <= {residual_3[o][7], residual_3[o]} - {zero_b[7], zero_b};
-      for (int i = 0; i < I; i++) begin
-        beat_data[o][i] <= is_mul && i > 0 ? 8'd0 : vector_3[i];
-        for (int w = 0; w < WORDS; w++) if (takes_3[w]) beat_data[o][i] <= taps_3[w*I+i][o];
-      end
     end
   end
+  genvar o;
+  generate
+    for (o = 0; o < O; o++) begin : g_lane
+      beat_lane #(
+          .I(I),
+          .N(N),
+          .T(T)
+      ) lane (
+          .clk,
+          .is_window,
+          .step_is_1(step_is_1[WORDS-1:0]),
+          .tile_of_block,
+          .taps(taps[o]),
+          .used,
+          .vector_3,
+          .data(beat_data[o]),
+          .largest(max_data[o])
+      );
+    end
+  endgenerate
 
   // ---- MAXPOOL
   localparam int MAX_CYCLES = $clog2(T) + 1;  // from cycle 2 to the largest tap
   logic [MAX_CYCLES-1:0] max_under_way;
-  max_tree #(
-      .O(O),
-      .T(T)
-  ) maximum (
-      .clk,
-      .taps(taps_3[T-1:0]),
-      .used,
-      .largest(max_data)
-  );
   always_ff @(posedge clk)
     max_under_way <= reset ? '0 : MAX_CYCLES'({max_under_way, fire_2 && is_max});
   assign max_valid = max_under_way[MAX_CYCLES-1];

@@ -1,15 +1,14 @@
-// The largest int8 of the taps that are `used`, for each of O channels: a tree of one comparison a
-// cycle. `used` stands from three cycles before the first taps on, and has one tap at least.
+// The largest int8 of the taps that are `used`: a tree of one comparison a cycle. `used` stands from
+// three cycles before the first taps on, and has one tap at least.
 //
 // Latency: $clog2(T) cycles, one set of taps a cycle. T is at least 2.
 module max_tree #(
-    parameter int O = 8,
     parameter int T = 16
 ) (
-    input  logic                     clk,
-    input  logic [T-1:0][O-1:0][7:0] taps,
-    input  logic [T-1:0]             used,
-    output logic [O-1:0][7:0]        largest
+    input  logic              clk,
+    input  logic [T-1:0][7:0] taps,
+    input  logic [T-1:0]      used,
+    output logic [7:0]        largest
 );
   localparam int WIDTH = 1 << $clog2(T);  // of the tree; the right ones of its places may have no tap
 
@@ -17,7 +16,7 @@ module max_tree #(
   // it is used; one that does not is smaller than any that does.
   logic [2*WIDTH-1:1] counts;
   logic [WIDTH-1:1] left_counts, right_counts;
-  logic [WIDTH-1:1][O-1:0][7:0] best;
+  logic [WIDTH-1:1][7:0] best;
   always_comb
     for (int n = 2 * WIDTH - 1; n > 0; n--)
       counts[n] = n < WIDTH ? counts[2*n%(2*WIDTH)] || counts[(2*n+1)%(2*WIDTH)]
@@ -26,13 +25,10 @@ module max_tree #(
     for (int n = 1; n < WIDTH; n++) begin
       left_counts[n]  <= counts[2*n];
       right_counts[n] <= counts[2*n+1];
-      for (int o = 0; o < O; o++)
-        if (2 * n < WIDTH)
-          best[n][o] <= larger(left_counts[n], best[2*n%WIDTH][o], right_counts[n],
-                               best[(2*n+1)%WIDTH][o]);
-        else
-          best[n][o] <= larger(left_counts[n], taps[2*n%WIDTH%T][o], right_counts[n],
-                               taps[(2*n+1)%WIDTH%T][o]);
+      if (2 * n < WIDTH)
+        best[n] <= larger(left_counts[n], best[2*n%WIDTH], right_counts[n], best[(2*n+1)%WIDTH]);
+      else
+        best[n] <= larger(left_counts[n], taps[2*n%WIDTH%T], right_counts[n], taps[(2*n+1)%WIDTH%T]);
     end
   assign largest = best[1];
 

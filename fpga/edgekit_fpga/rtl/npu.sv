@@ -241,23 +241,28 @@ module npu #(
       .max_valid,
       .max_data
   );
-  // The weights of half of the lanes are a memory of their own, and lie on one side of the chip.
-  localparam int SIDES = O % 2 == 0 ? 2 : 1;
-  localparam int SIDE_BITS = O * I * 8 / SIDES;
-  logic [O*I*8-1:0] weight_word;
-  genvar side;
+  // A word is in parts that lie near their lanes. Their width is one of which no memory cell is left over:
+  // seven of 36 bits or 28 of nine.
+  localparam int WORD_WIDTH = O * I * 8;
+  localparam int PART = 252;
+  localparam int PARTS = (WORD_WIDTH + PART - 1) / PART;
+  logic [WORD_WIDTH-1:0] weight_word, loaded_weights;
+  assign loaded_weights = loaded_data[LOADER_WIDTH-1-:WORD_WIDTH];
+  genvar part;
   generate
-    for (side = 0; side < SIDES; side++) begin : g_side
+    for (part = 0; part < PARTS; part++) begin : g_part
+      localparam int LEFT = WORD_WIDTH - part * PART;
+      localparam int WIDTH = LEFT < PART ? LEFT : PART;
       remote_memory #(
-          .WIDTH(SIDE_BITS),
+          .WIDTH(WIDTH),
           .DEPTH(WEIGHT_WORDS)
       ) weights (
           .clk,
           .write(loaded[1]),
           .write_address(WEIGHT_BITS'(loaded_address)),
-          .write_data(loaded_data[LOADER_WIDTH-O*I*8+side*SIDE_BITS+:SIDE_BITS]),
+          .write_data(loaded_weights[part*PART+:WIDTH]),
           .read_address(WEIGHT_BITS'(weight_address)),
-          .read_data(weight_word[side*SIDE_BITS+:SIDE_BITS])
+          .read_data(weight_word[part*PART+:WIDTH])
       );
     end
   endgenerate

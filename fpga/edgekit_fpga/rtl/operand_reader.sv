@@ -214,8 +214,9 @@ module operand_reader #(
     end
   endgenerate
 
-  // ---- beside the memories: which row and lane is padding
+  // ---- beside the memories: which row and lane is padding, from the second cycle on
   // (a number below zero is a large one without its sign)
+  request_t request_1;
   logic [23:0] limit, first_byte;
   logic [B-1:0] row_pad;
   logic [I-1:0] lane_pad;
@@ -230,14 +231,14 @@ module operand_reader #(
   end
   always_comb begin
     // PACK: the byte in lane 0; else every lane has the column's number
-    first_byte = pack ? (request.x >> OB) << OB : request.x;
+    first_byte = pack ? (request_1.x >> OB) << OB : request_1.x;
     for (int i = 0; i < I; i++)
       lane_pad[i] = first_byte + (pack ? 24'(i) : 24'd0) >= limit;
-    for (int k = 0; k < B; k++) row_pad[k] = request.y + 18'(k) >= {2'b0, height};
+    for (int k = 0; k < B; k++) row_pad[k] = request_1.y + 18'(k) >= {2'b0, height};
   end
 
   localparam int TAG = B + I + BANK_BITS + OFFSET_BITS + 4;
-  logic [3:0][TAG-1:0] tag;
+  logic [4:2][TAG-1:0] tag;
   logic [3:0] operand_under_way, residual_under_way;
   logic [3:0][BANK_BITS-1:0] residual_from;
   logic [B-1:0] row_pad_4;
@@ -245,10 +246,11 @@ module operand_reader #(
   logic [BANK_BITS-1:0] bank_4;
   logic [OFFSET_BITS-1:0] offset_4;
   logic [3:0] flags_4;
-  assign {row_pad_4, lane_pad_4, bank_4, offset_4, flags_4} = tag[3];
+  assign {row_pad_4, lane_pad_4, bank_4, offset_4, flags_4} = tag[4];
   always_ff @(posedge clk) begin
-    tag <= {tag[2:0], row_pad, lane_pad, request.bank, OFFSET_BITS'(request.x & 24'(O - 1)),
-            request.first_group, request.first_chunk, request.last, request.last_of_block};
+    request_1 <= request;
+    tag <= {tag[3:2], row_pad, lane_pad, request_1.bank, OFFSET_BITS'(request_1.x & 24'(O - 1)),
+            request_1.first_group, request_1.first_chunk, request_1.last, request_1.last_of_block};
     residual_from <= {residual_from[2:0], host_read ? host_bank : residual_bank};
     operand_under_way  <= reset || start ? '0 : {operand_under_way[2:0], operand_ready};
     residual_under_way <= reset || start ? '0 : {residual_under_way[2:0], residual_ready};

@@ -1,6 +1,7 @@
 // The window of DWCONV and MAXPOOL: T words of I bytes, one word a tap. Three copies: one that columns
 // are shifted into, one that waits, one that is being used. The one that waits makes up for a row's
-// first window, all of whose columns are new.
+// first window, all of whose columns are new. This module decides; the words are in O parts, window_lane,
+// one for each output lane: its channel of all I / O tiles.
 //
 // `grouped`: the taps are a grid of S rows and S columns, tap r * S + c, and every kernel row is one of
 // its rows. A column comes in groups of up to B rows, each of which enters its row at c = 0. Else all
@@ -14,6 +15,7 @@
 // before the first group on; `used`, the taps that the kernel has, two cycles after it.
 module window #(
     parameter int I = 16,
+    parameter int O = 8,
     parameter int B = 4,
     parameter int T = 16,
     parameter int S = 4
@@ -31,10 +33,11 @@ module window #(
     output logic                   ready,
     output logic                   complete,
     output logic                   ends_block,
-    output logic [ T-1:0][I*8-1:0] taps,
+    output logic [ O-1:0][T-1:0][I/O-1:0][7:0] taps,  // by lane
     output logic [ T-1:0]          used,
     input  logic                   done
 );
+  localparam int N = I / O;
   localparam int ROWS = (T + S - 1) / S;     // of S taps, those that only a chain has counted
   localparam int GROUPS = (S + B - 1) / B;   // in which a column comes
   localparam int TAP_BITS = $clog2(T + 1);
@@ -70,26 +73,33 @@ module window #(
   end
 
   // ---- into the window, and on
-  logic [T-1:0][I*8-1:0] filling, waiting;
   logic full, waits, valid, lay_by, move;
   assign move   = waits && (!valid || done);
   assign lay_by = full && (!waits || move);
   assign take   = held && (!full || lay_by);
-  logic lay_by_1, move_1;
-  logic [B-1:0][I*8-1:0] rows_1;
-  logic [ROWS-1:0] moves_1;
+  genvar o;
+  generate
+    for (o = 0; o < O; o++) begin : g_lane
+      logic [B*N*8-1:0] lane_rows;
+      always_comb
+        for (int k = 0; k < B * N; k++) lane_rows[k*8+:8] = held_rows[k/N][(k%N*O+o)*8+:8];
+      window_lane #(
+          .BITS(N * 8),
+          .B(B),
+          .T(T),
+          .S(S)
+      ) lane (
+          .clk,
+          .chain,
+          .moves(moves & {ROWS{take}}),
+          .lay_by,
+          .move,
+          .rows(lane_rows),
+          .taps(taps[o])
+      );
+    end
+  endgenerate
   always_ff @(posedge clk) begin
-    lay_by_1 <= lay_by;
-    move_1   <= move;
-    moves_1  <= moves & {ROWS{take}};
-    rows_1   <= held_rows;
-    for (int n = 0; n < T; n++)
-      if (moves_1[n/S]) begin
-        if (n == 0 || (n % S == 0 && n < S * S && !chain)) filling[n] <= rows_1[n/S%B];
-        else filling[n] <= filling[(n+T-1)%T];
-      end
-    if (lay_by_1) waiting <= filling;
-    if (move_1) taps <= waiting;
     ends_block <= held_last_of_block;
     if (reset) begin
       complete <= 1'b0;
