@@ -52,9 +52,9 @@ def compact(tmp_path_factory):
 
 
 def check(npu, board, kind):
-    for seed in range(3):
+    for seed in range(4):
         generator = Generator(board, seed)
-        program = generator.program([kind] * 4)
+        program = generator.program([kind] * 3)
         machine = Machine(program, board.array, board.memory.activation_granules, exact=True)
         expected = machine.run(generator.inputs, tuple(generator.outputs))
         actual, _ = npu.run(program, board, generator.inputs, tuple(generator.outputs))
