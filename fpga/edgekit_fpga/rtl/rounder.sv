@@ -21,9 +21,11 @@ module rounder #(
     output logic             negative
 );
   // Stage 1: of each place, is it below the half's, and is it from half an ulp's place on below the
-  // half's? `other` is the magnitude with the bit at half an ulp's place turned over.
+  // half's? `other` is the magnitude with the bit at half an ulp's place turned over, `shifted` the
+  // magnitude and the place below it, shifted by the fraction's sixteens.
   logic [WIDTH-1:0] value, other, below_half, between;
   logic [5:0] fraction_1;
+  logic [24:0] shifted;
   logic [7:0] past, here, low;
   logic negative_1, has_ulp;
   logic [WIDTH+25:0] at_or_above;
@@ -43,6 +45,7 @@ module rounder #(
       other[k]      <= magnitude[k] ^ (at_or_above[k+24] && !at_or_above[k+25]);
     end
     value      <= magnitude;
+    shifted    <= 25'({magnitude, 1'b0} >> {fraction[5:4], 4'b0});
     has_ulp    <= at_or_above[24];
     fraction_1 <= fraction;
     negative_1 <= negative_in;
@@ -51,14 +54,8 @@ module rounder #(
   // Stage 2: the whole part, the bit worth one half, and what the places below it say.
   logic [8:0] floor;
   logic half, zeros, only_ulp, ones, saturated, exact, negative_2;
-  logic [WIDTH:0] shifted;
-  always_comb begin
-    shifted = {value, 1'b0};
-    // the largest steps first: of what the later ones shift, 10 bits and their own step are wanted
-    for (int k = 5; k >= 0; k--) if (fraction_1[k]) shifted = shifted >> (1 << k);
-  end
   always_ff @(posedge clk) begin
-    {floor, half} <= shifted[9:0];
+    {floor, half} <= 10'(shifted >> fraction_1[3:0]);
     // a bit that is 9 places or more above the half's
     saturated     <= |(value[WIDTH-1:10] & ~below_half[WIDTH-11:0]) || (value[9] && fraction_1 == 0);
     zeros         <= ~|(value & between);
