@@ -119,6 +119,7 @@ def test_axi_keeps_the_protocol_under_back_pressure_and_gives_the_interpreters_r
     array = BOARD.array
     numbers = array.reduction_lanes, array.output_lanes, array.requantizers, array.lookups
     monkeypatch.setenv("NPU_ARRAY", str(int.from_bytes(bytes(numbers), "little")))
+    monkeypatch.setenv("NPU_VERSION", str(isa.ISA_VERSION))
     monkeypatch.setenv("NPU_JOB", str(folder / "job.npz"))
     monkeypatch.setenv("NPU_SEED", "3")
     from cocotb_tools.check_results import get_results

@@ -67,7 +67,7 @@ def test_the_host_is_told_what_answers_it(line):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_job_gives_the_interpreters_results_and_the_simulated_cycles(line, stream):
-    generator = Generator(BOARD, 5)
+    generator = Generator(BOARD, 4)
     program = generator.program(["CONV", "DWCONV", "PACK", "MUL"])
     if stream:
         words = program.resident // 2
