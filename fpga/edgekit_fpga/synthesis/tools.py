@@ -75,8 +75,8 @@ FLOWS = {
         placed="config",
         bitstream="bit",
         placed_option="textcfg",
-        # shorter wires than by nextpnr's own choice, and a router that ends where they are dense and
-        # takes late wires out again
+        # shorter wires than by nextpnr's own choice, and a router that ends where they are dense
+        # and takes late ones out again
         whole=("--placer", "static", "--router", "router2", "--tmg-ripup"),
         floorplanned=True,
     ),
