@@ -292,7 +292,7 @@ def synth(
     """Synthesize the NPU for a board: resources, clock, and the path that limits it.
 
     Yosys and nextpnr come from PyPI (pip install 'edgekit[synthesis]') and compile themselves when
-    they are first called, which takes a minute. A whole ecp5-85f takes about a quarter of an hour.
+    they are first called, which takes a minute. A whole ecp5-85f takes about twenty minutes.
 
     \b
     Examples:
