@@ -22,7 +22,7 @@ OURS = {
 EXTRAS = {
     "edgekit": ("", "azure", "pkcs11", "runtime", "sim"),
     "edgekit_runtime": ("runtime", "grpc"),
-    "edgekit_fpga": ("", "fpga"),
+    "edgekit_fpga": ("", "fpga", "synthesis"),
     "edgekit_sim": ("", "azure", "runtime", "sim"),
 }
 
