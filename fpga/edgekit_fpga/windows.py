@@ -16,13 +16,17 @@ from edgekit_fpga import isa
 from edgekit_fpga.boards import COMPACT, Array
 
 
+def grid_side(array: Array) -> int:
+    """Rows and columns of the grid."""
+    return math.isqrt(array.window_taps)
+
+
 def in_grid(layer: isa.Layer, array: Array) -> bool:
     """Whether the window's rows are rows of the grid, so that banks are read side by side."""
-    side = math.isqrt(array.window_taps)
     return (
         array.core != COMPACT
         and layer.dilation_height == 1
-        and max(layer.kernel_height, layer.kernel_width) <= side
+        and max(layer.kernel_height, layer.kernel_width) <= grid_side(array)
     )
 
 
@@ -33,7 +37,7 @@ def tap_lanes(layer: isa.Layer, array: Array) -> NDArray[np.intp]:
     if array.core == COMPACT:
         return ky * wide + kx
     if in_grid(layer, array):
-        return ky * math.isqrt(array.window_taps) + (wide - 1 - kx)
+        return ky * grid_side(array) + (wide - 1 - kx)
     return high * wide - 1 - (kx * high + ky)
 
 
@@ -41,6 +45,5 @@ def window_steps(layer: isa.Layer, array: Array) -> int:
     """The weight words that hold a window's taps: up to the highest lane that has one."""
     highest = layer.kernel_height * layer.kernel_width - 1
     if in_grid(layer, array):
-        side = math.isqrt(array.window_taps)
-        highest = (layer.kernel_height - 1) * side + layer.kernel_width - 1
+        highest = (layer.kernel_height - 1) * grid_side(array) + layer.kernel_width - 1
     return highest // array.reduction_lanes + 1
